@@ -1,0 +1,418 @@
+"""The contracts between the framework and its plugins. A plugin author reads this file.
+
+A plugin is a module named by an entry point of group ``cdr``. It implements one or more of the
+``cdr_*`` hooks below; each hook registers one object, the object does the work. Importing a
+plugin module must be cheap: import heavy libraries where they are first used.
+
+::
+
+    # my_plugin.py                                  # pyproject.toml
+    from cdr_plugin.contracts import hookimpl       [project.entry-points.cdr]
+                                                    mine = "my_plugin"
+    @hookimpl
+    def cdr_reduction_methods():
+        return [MyMethod()]
+
+Errors: raise the classes of ``cdr_plugin.errors``; translate what your libraries raise.
+Threads: objects that a hook returns are shared by threads and hold no mutable state; what their
+factory methods return (splitter, encoder, decoder, transport, repository) belongs to one thread,
+except where a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import Flag, auto
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import pluggy
+
+from cdr_plugin.model.blobs import BlobId, BlobType, Buffer, Payload
+from cdr_plugin.model.versions import Snapshot
+
+ENTRY_POINT_GROUP = "cdr"
+
+hookspec = pluggy.HookspecMarker("cdr")
+hookimpl = pluggy.HookimplMarker("cdr")
+
+Settings: TypeAlias = Mapping[str, Any]
+"""A plugin's own table of the config file, as TOML types; empty when there is none."""
+
+FetchBlob: TypeAlias = Callable[[BlobType, BlobId], bytes]
+"""Plaintext of a blob that the asking side holds verified; NotFoundError when it does not."""
+
+
+# --- reduction methods ------------------------------------------------------------------------
+
+
+class Splitter(ABC):
+    """Finds where the blobs of a stream end. Serves one stream at a time."""
+
+    min_size: int
+    """Streams of at most this many bytes are one blob; callers need not ask."""
+    max_size: int
+    """No blob is longer; callers buffer at most this much."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Start a new stream."""
+
+    @abstractmethod
+    def feed(self, data: Buffer) -> Sequence[int]:
+        """Offsets in ``data``, ascending, just behind which a blob ends.
+
+        Any division of a stream into buffers must give the same blobs. What follows the last
+        offset belongs to the next blob; the end of the stream ends it.
+        """
+
+
+class Encoder(ABC):
+    """Encodes blobs. One per thread."""
+
+    @abstractmethod
+    def encode(self, blob: Buffer, bases: Sequence[bytes] = ()) -> Buffer | None:
+        """The encoded blob, or None when this method does not make it smaller.
+
+        ``bases``: plaintexts of older blobs that the receiver holds, most similar first.
+        """
+
+    def encode_many(self, blobs: Sequence[Buffer]) -> Sequence[Buffer | None]:
+        """``encode`` of each without bases; override to release the GIL once for all."""
+        return [self.encode(blob) for blob in blobs]
+
+
+class Decoder(ABC):
+    """Decodes payloads from anywhere: hostile input. One per thread."""
+
+    @abstractmethod
+    def decode(self, data: Buffer, length: int, fetch: FetchBlob) -> bytes:
+        """The blob of exactly ``length`` bytes, or PayloadError.
+
+        Never allocates more than ``length`` plus a constant, whatever ``data`` claims; the
+        caller has checked ``length`` against the limits and checks the SHA-256 afterwards.
+        """
+
+
+class ReductionMethod(ABC):
+    """A way to reduce data. Payloads name it as ``name/version``; both outlive the plugin."""
+
+    name: str
+    version: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    def splitter(self, parameters: Settings) -> Splitter | None:
+        """A splitter for the group's chunker parameters; None: this method does not split."""
+        return None
+
+    def chunker_parameters(self, settings: Settings) -> Settings:
+        """What a new group writes into its tickets so that all clients split alike.
+
+        Values are str or int; an empty mapping when the method does not split.
+        """
+        return {}
+
+    def encoder(self, settings: Settings) -> Encoder | None:
+        """An encoder; None: this method does not encode."""
+        return None
+
+    def decoder(self) -> Decoder | None:
+        """A decoder for what ``encoder`` made; None only where that is None too."""
+        return None
+
+
+# --- transports -------------------------------------------------------------------------------
+
+
+class Ability(Flag):
+    """What a transport can do beyond the least."""
+
+    NONE = 0
+    LINK = auto()
+    """``put_file`` costs no second copy of the bytes when source and storage share a file system."""
+    FREE_SPACE = auto()
+    """``free_space`` answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object of a storage: its name and size in bytes."""
+
+    name: str
+    size: int
+
+
+class Transport(ABC):
+    """Named objects somewhere. May be used by several threads at once.
+
+    Names are relative, of components ``[A-Za-z0-9._-]+`` joined by ``/``, none starting with a
+    dot. All methods raise RemoteError (or a subclass) when the storage fails.
+    """
+
+    abilities: Ability = Ability.NONE
+
+    @abstractmethod
+    def put(self, name: str, data: Buffer, *, overwrite: bool = False) -> None:
+        """Store durably. Readers see the whole object or none, also after a crash.
+
+        Without ``overwrite`` an existing object stays and nothing is raised when its bytes are
+        the same; other bytes raise RemoteError. StorageFullError when there is no room.
+        """
+
+    def put_file(self, name: str, path: Path) -> None:
+        """``put`` of a file's bytes, without ``overwrite``. The default reads it whole."""
+        self.put(name, path.read_bytes())
+
+    @abstractmethod
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of an object; shorter at its end. NotFoundError when there is none."""
+
+    def get_file(self, name: str, path: Path) -> None:
+        """Copy an object to the new local file ``path``, durably. The default reads it whole."""
+        path.write_bytes(self.get(name))
+
+    @abstractmethod
+    def stat(self, name: str) -> ObjectInfo:
+        """NotFoundError when there is no such object."""
+
+    @abstractmethod
+    def list(self, folder: str = "") -> Iterator[ObjectInfo]:
+        """Every object below ``folder`` (its whole subtree), unsorted; full names. Unfinished
+        puts and foreign files are not listed. A folder that does not exist is empty."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove; no error when it is gone already. Folders that become empty may vanish."""
+
+    def free_space(self) -> int | None:
+        """Free bytes, or None where the storage does not say."""
+        return None
+
+    def close(self) -> None:
+        """Release connections; the object is not used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class TransportPlugin(ABC):
+    """Opens storages by URL."""
+
+    name: str
+    schemes: tuple[str, ...]
+    """URL schemes without the colon: ``("file",)``."""
+
+    @abstractmethod
+    def open(self, url: str, settings: Settings, *, create: bool = False) -> Transport:
+        """The storage at ``url``; NotFoundError when it is not there and ``create`` is false."""
+
+    def local_folder(self, url: str) -> Path | None:
+        """The folder of this machine that ``url`` names, for exclusion from backups."""
+        return None
+
+
+# --- policies ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether something is convenient now; ``reason`` reads "waiting for ..." when it is not,
+    ``ask_again_s`` is when asking again makes sense, in seconds."""
+
+    convenient: bool
+    reason: str = ""
+    ask_again_s: float = 60.0
+
+
+class Condition(ABC):
+    """One key of a ``when`` table."""
+
+    name: str
+
+    @abstractmethod
+    def check(self, value: Any) -> None:
+        """ConfigError when ``value`` is not what this key takes."""
+
+    @abstractmethod
+    def ask(self, value: Any, now_s: float, last_done_s: float | None) -> Verdict:
+        """Is it convenient at ``now_s`` (seconds since 1970), given when it was last done?"""
+
+
+# --- repository formats -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version in a repository: its full ID there (hex) and what it says."""
+
+    id: str
+    snapshot: Snapshot
+
+
+class RepositoryPass(ABC):
+    """One writing session: the lock is held and the index is loaded. One thread at a time calls
+    it; it may use threads inside. Leaving the ``with`` block flushes, then releases the lock;
+    leaving it by an exception drops what was not flushed."""
+
+    @abstractmethod
+    def has(self, type_: BlobType, id_: BlobId) -> bool:
+        """Is the blob in the index, or added in this pass?"""
+
+    @abstractmethod
+    def add(self, type_: BlobType, id_: BlobId, data: bytes, payload: Payload | None = None) -> bool:
+        """Store a blob unless it is known; whether it was new.
+
+        ``data`` is the plaintext whose SHA-256 the caller has verified. ``payload``, when given
+        and valid in this format, is stored as it came instead of compressing again.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Returns when everything added is durable and indexed; refreshes the lock."""
+
+    @abstractmethod
+    def add_version(self, snapshot: Snapshot) -> str:
+        """Flush, then write the snapshot; its ID. The caller guarantees that all it reaches is
+        known. Visible to restic at once."""
+
+    @abstractmethod
+    def remove_version(self, id_: str) -> None:
+        """Remove a snapshot file; no error when it is gone."""
+
+    @property
+    @abstractmethod
+    def versions(self) -> Sequence[StoredVersion]:
+        """All snapshots, as listed when the pass began, plus and minus this pass's own."""
+
+    @abstractmethod
+    def read(self, type_: BlobType, id_: BlobId) -> bytes:
+        """Plaintext of a flushed blob, verified; NotFoundError, IntegrityError."""
+
+
+class Repository(ABC):
+    """An open repository."""
+
+    id: str
+    """Its own identifier (hex)."""
+    location: str
+
+    @property
+    @abstractmethod
+    def chunker(self) -> Settings:
+        """Splitter parameters that make blobs equal those of the format's own programs."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[RepositoryPass]:
+        """Take the lock, repair what a crash of ours left, load the index. LockedError."""
+
+    @abstractmethod
+    def versions(self) -> Sequence[StoredVersion]:
+        """All snapshots, oldest first, without a lock."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[RepositoryReader]:
+        """Load the index for reading back; a shared lock where the format has one."""
+
+    def close(self) -> None:
+        """Forget keys and close connections."""
+
+
+class RepositoryReader(ABC):
+    """Reads blobs. May be used by several threads at once."""
+
+    @abstractmethod
+    def read(self, type_: BlobType, id_: BlobId) -> bytes:
+        """Plaintext of a blob, verified against its SHA-256; NotFoundError, IntegrityError."""
+
+    @abstractmethod
+    def read_many(self, type_: BlobType, ids: Sequence[BlobId]) -> Iterator[tuple[BlobId, bytes]]:
+        """Each wanted blob once, verified, in the order that is cheapest to read (pack by
+        pack, one request per run of neighbours), pipelined over cores, in bounded memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryOptions:
+    """How to open a repository. ``password`` is asked for only when it is needed."""
+
+    password: Callable[[], str] = field(repr=False)
+    state: Path | None = None
+    """Folder for what the format wants to remember between runs (journals, caches)."""
+    compression: str = "auto"
+    pack_size: int = 16 * 1024 * 1024
+    """Bytes of blobs in a pack."""
+    settings: Settings = field(default_factory=dict)
+
+
+class RepositoryFormat(ABC):
+    """A backup repository format."""
+
+    name: str
+
+    @abstractmethod
+    def open(self, location: str, options: RepositoryOptions) -> Repository:
+        """NoRepositoryError, WrongPasswordError."""
+
+    @abstractmethod
+    def create(self, location: str, options: RepositoryOptions, chunker: Settings) -> Repository:
+        """A new repository; UserError when one is there. ``chunker`` may be empty: the format
+        chooses parameters."""
+
+    def local_folder(self, location: str) -> Path | None:
+        """The folder of this machine that ``location`` names, for exclusion from backups."""
+        return None
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: ``version-made``, ``segment-sent``, ``version-stored``,
+    ``restore-staged`` or ``failure``; ``facts`` holds JSON types."""
+
+    name: str
+    tier: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+# --- hooks ------------------------------------------------------------------------------------
+
+
+class Hooks:
+    """The hooks; implement any of them as plain functions of the same names."""
+
+    @hookspec
+    def cdr_reduction_methods(self) -> Iterable[ReductionMethod]:
+        """Reduction methods of this plugin."""
+        raise NotImplementedError
+
+    @hookspec
+    def cdr_transports(self) -> Iterable[TransportPlugin]:
+        """Transports of this plugin."""
+        raise NotImplementedError
+
+    @hookspec
+    def cdr_conditions(self) -> Iterable[Condition]:
+        """``when`` conditions of this plugin."""
+        raise NotImplementedError
+
+    @hookspec
+    def cdr_repository_formats(self) -> Iterable[RepositoryFormat]:
+        """Repository formats of this plugin."""
+        raise NotImplementedError
+
+    @hookspec
+    def cdr_event(self, event: Event) -> None:
+        """Called after something happened; must not block for long. Exceptions are logged."""

@@ -1,0 +1,202 @@
+"""Trees: directory listings as blobs, byte for byte in the canonical JSON of restic 0.19.
+
+A tree blob is ``{"nodes":[...]}`` and a newline. Field order is the order of the classes below;
+fields with defaults are left out when they are zero or empty, ``content`` never is.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from cdr_plugin.errors import FormatError
+from cdr_plugin.model.blobs import Buffer
+from cdr_plugin.model.names import unquote_name
+from cdr_plugin.model.times import check_time
+
+EMPTY_TREE = b'{"nodes":[]}\n'
+NODE_TYPES = frozenset({"file", "dir", "symlink", "dev", "chardev", "fifo", "socket"})
+
+# Go's os.FileMode bits, where they differ from the permission bits of POSIX.
+GO_DIR = 1 << 31
+GO_SYMLINK = 1 << 27
+GO_DEVICE = 1 << 26
+GO_FIFO = 1 << 25
+GO_SOCKET = 1 << 24
+GO_SETUID = 1 << 23
+GO_SETGID = 1 << 22
+GO_CHARDEV = 1 << 21
+GO_STICKY = 1 << 20
+
+_GO_TYPE = {
+    stat.S_IFREG: 0,
+    stat.S_IFDIR: GO_DIR,
+    stat.S_IFLNK: GO_SYMLINK,
+    stat.S_IFBLK: GO_DEVICE,
+    stat.S_IFCHR: GO_DEVICE | GO_CHARDEV,
+    stat.S_IFIFO: GO_FIFO,
+    stat.S_IFSOCK: GO_SOCKET,
+}
+
+
+class ExtendedAttribute(msgspec.Struct):
+    """One xattr; ``value`` is base64 in JSON."""
+
+    name: str
+    value: bytes
+
+
+class Node(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One entry of a tree. ``name`` is quoted (``names.quote_name``), times are RFC 3339 text,
+    ``content`` and ``subtree`` hold blob IDs as hex."""
+
+    name: str
+    type: str
+    mode: int = 0
+    mtime: str
+    atime: str
+    ctime: str
+    uid: int
+    gid: int
+    user: str = ""
+    group: str = ""
+    inode: int = 0
+    device_id: int = 0
+    size: int = 0
+    links: int = 0
+    linktarget: str = ""
+    linktarget_raw: bytes = b""
+    extended_attributes: list[ExtendedAttribute] = []
+    generic_attributes: msgspec.Raw = msgspec.Raw(b"")
+    device: int = 0
+    content: list[str] | None
+    subtree: str = ""
+    error: str = ""
+
+
+class _Tree(msgspec.Struct):
+    nodes: Sequence[Node]
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(_Tree)
+
+
+def encode_tree(nodes: Sequence[Node]) -> bytes:
+    """The tree blob of ``nodes``, which must already ascend by raw name."""
+    return go_json(_encoder.encode(_Tree(nodes))) + b"\n"
+
+
+def go_json(encoded: bytes) -> bytes:
+    """JSON as Go's encoder writes it; the characters that differ never occur outside strings."""
+    if b"<" in encoded:
+        encoded = encoded.replace(b"<", b"\\u003c")
+    if b">" in encoded:
+        encoded = encoded.replace(b">", b"\\u003e")
+    if b"&" in encoded:
+        encoded = encoded.replace(b"&", b"\\u0026")
+    if b"\xe2\x80" in encoded:
+        encoded = encoded.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    return encoded
+
+
+def decode_tree(data: Buffer) -> list[Node]:
+    """The nodes of a tree blob, as lenient as restic reads; FormatError when it is none."""
+    try:
+        return list(_decoder.decode(data).nodes)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise FormatError(f"tree: {error}") from None
+
+
+def decode_canonical_tree(data: Buffer) -> list[Node]:
+    """The nodes of a tree blob that restic can read, rewrite and restore.
+
+    Stricter than ``decode_tree``: encoding the result again gives the same bytes, names are plain
+    components in strictly ascending order, every node has what its type needs. What a foreign
+    client sent must pass here before it is stored.
+    """
+    nodes = decode_tree(data)
+    if encode_tree(nodes) != data:
+        raise FormatError("tree: not in canonical form")
+    previous = b""
+    for node in nodes:
+        name = unquote_name(node.name)
+        check_name(name)
+        if name <= previous:
+            raise FormatError(f"tree: entry {node.name!r} is out of order")
+        previous = name
+        _check_node(node)
+    return nodes
+
+
+def check_name(name: bytes) -> None:
+    """Refuse names that would leave their directory; FormatError."""
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise FormatError(f"tree: {name[:80]!r} is not a file name")
+
+
+def _check_node(node: Node) -> None:
+    if node.type not in NODE_TYPES:
+        raise FormatError(f"tree: entry {node.name!r} has unknown type {node.type[:20]!r}")
+    if node.type == "file":
+        if node.content is None:
+            raise FormatError(f"tree: file {node.name!r} has no content list")
+        for id_ in node.content:
+            _check_hex(id_, node)
+    elif node.content is not None:
+        raise FormatError(f"tree: {node.type} {node.name!r} has a content list")
+    if (node.type == "dir") != bool(node.subtree):
+        raise FormatError(f"tree: {node.type} {node.name!r}: subtree given or missing wrongly")
+    if node.subtree:
+        _check_hex(node.subtree, node)
+    if min(node.mode, node.uid, node.gid, node.inode, node.device_id, node.size, node.links, node.device) < 0:
+        raise FormatError(f"tree: entry {node.name!r} has a negative number")
+    if max(node.mode, node.uid, node.gid) >= 1 << 32 or max(node.inode, node.device_id, node.size, node.device) >= 1 << 64:
+        raise FormatError(f"tree: entry {node.name!r} has a number out of range")
+    check_time(node.mtime)
+    check_time(node.ctime)
+    if node.atime != node.mtime:
+        check_time(node.atime)
+
+
+def _check_hex(id_: str, node: Node) -> None:
+    # isalnum and lower-case first: bytes.fromhex would also take spaces.
+    if len(id_) != 64 or not id_.isalnum() or id_ != id_.lower():
+        raise FormatError(f"tree: entry {node.name!r} names a blob {id_[:80]!r}")
+    try:
+        bytes.fromhex(id_)
+    except ValueError:
+        raise FormatError(f"tree: entry {node.name!r} names a blob {id_[:80]!r}") from None
+
+
+def go_mode(st_mode: int) -> int:
+    """Go's file mode for a POSIX ``st_mode``; KeyError for types restic does not know."""
+    return (
+        (st_mode & 0o777)
+        | _GO_TYPE[stat.S_IFMT(st_mode)]
+        | (GO_SETUID if st_mode & stat.S_ISUID else 0)
+        | (GO_SETGID if st_mode & stat.S_ISGID else 0)
+        | (GO_STICKY if st_mode & stat.S_ISVTX else 0)
+    )
+
+
+def posix_permissions(mode: int) -> int:
+    """The twelve permission bits of POSIX for a node's ``mode``."""
+    return (
+        (mode & 0o777)
+        | (stat.S_ISUID if mode & GO_SETUID else 0)
+        | (stat.S_ISGID if mode & GO_SETGID else 0)
+        | (stat.S_ISVTX if mode & GO_STICKY else 0)
+    )
+
+
+def subtree_ids(nodes: Iterable[Node]) -> list[bytes]:
+    """The tree blobs that ``nodes`` name, in order."""
+    return [bytes.fromhex(node.subtree) for node in nodes if node.subtree]
+
+
+def content_ids(nodes: Iterable[Node]) -> list[bytes]:
+    """The data blobs that ``nodes`` name, in order and with repetitions."""
+    return [bytes.fromhex(id_) for node in nodes if node.content for id_ in node.content]
