@@ -1,0 +1,55 @@
+"""Hot kernels: cut points, directory scans and batches of small files, in C or in plain Python.
+
+The environment variable ``CDR_KERNEL`` asks for ``c`` or ``python`` by name; without it the C extension is
+used where it was built, otherwise Python with one warning. ``reference`` says what each function promises.
+"""
+
+import os
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from .records import STAT_RECORD, StatRecord
+
+
+def _choose(wanted: str) -> tuple[ModuleType, str]:
+    """The module that serves this process, and its name for users."""
+    if wanted not in ("", "c", "python"):
+        raise ValueError(f"CDR_KERNEL must be 'c' or 'python', not {wanted!r}")
+    if wanted != "python":
+        try:
+            from . import _kernel
+
+            return _kernel, "c"
+        except ImportError as error:
+            _explain(wanted, error)
+    from . import reference
+
+    return reference, "python"
+
+
+def _explain(wanted: str, error: ImportError) -> None:
+    """Raise if C was asked for by name, else warn."""
+    if wanted == "c":
+        raise ImportError(
+            f"CDR_KERNEL=c asks for the compiled kernel, which cannot be loaded ({error}). "
+            "Reinstall CDR where there is a C compiler, or unset CDR_KERNEL."
+        ) from error
+    warnings.warn(
+        f"the compiled kernel cannot be loaded ({error}): scanning and chunking run in plain Python, correct "
+        "but slow. Reinstall CDR where there is a C compiler; CDR_KERNEL=python silences this.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+_chosen, in_use = _choose(os.environ.get("CDR_KERNEL", ""))
+
+if TYPE_CHECKING:
+    from ._kernel import Chunker, read_files, scan_directory
+else:
+    Chunker = _chosen.Chunker
+    scan_directory = _chosen.scan_directory
+    read_files = _chosen.read_files
+
+__all__ = ["STAT_RECORD", "Chunker", "StatRecord", "in_use", "read_files", "scan_directory"]
