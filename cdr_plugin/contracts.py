@@ -32,6 +32,7 @@ from typing import Any, Self, TypeAlias
 
 import pluggy
 
+from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.model.blobs import BlobId, BlobType, Buffer, Payload
 from cdr_plugin.model.versions import Snapshot
 
@@ -340,6 +341,17 @@ class RepositoryReader(ABC):
     def read_many(self, type_: BlobType, ids: Sequence[BlobId]) -> Iterator[tuple[BlobId, bytes]]:
         """Each wanted blob once, verified, in the order that is cheapest to read (pack by
         pack, one request per run of neighbours), pipelined over cores, in bounded memory."""
+
+    def sizes(self, type_: BlobType, ids: Sequence[BlobId]) -> Sequence[int | None]:
+        """Plaintext bytes of each blob, None where there is none, in the order of ``ids``. The
+        default reads them all; a format whose index knows the sizes answers from there."""
+        return [self._size(type_, id_) for id_ in ids]
+
+    def _size(self, type_: BlobType, id_: BlobId) -> int | None:
+        try:
+            return len(self.read(type_, id_))
+        except (NotFoundError, IntegrityError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
