@@ -1,0 +1,281 @@
+"""The register: whom a receiving tier knows, and the tickets that it has issued.
+
+An SQLite file in the tier's state. Secrets of tickets are kept as hashes only.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from hmac import compare_digest
+from pathlib import Path
+from threading import Lock
+
+from cdr_plugin.errors import AuthenticationError, ConfigError, FormatError, NotEnrolledError, UserError
+from cdr_plugin.identity.keys import KemSuite, SealingPublicKey, VerifyKey, short
+from cdr_plugin.identity.ticket import Enrolment, ticket_id
+from cdr_plugin.identity.wire import check_group, frame, is_name
+
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE tickets (
+    id BLOB PRIMARY KEY, secret_hash BLOB NOT NULL, grp TEXT NOT NULL,
+    uses_left INTEGER NOT NULL, issued_s INTEGER NOT NULL, expires_s INTEGER NOT NULL
+) STRICT;
+CREATE TABLE clients (
+    fingerprint BLOB NOT NULL, grp TEXT NOT NULL, name TEXT NOT NULL, alias TEXT NOT NULL,
+    verify_key BLOB NOT NULL, suite INTEGER NOT NULL, sealing_key BLOB NOT NULL,
+    facts TEXT NOT NULL, state TEXT NOT NULL, ticket BLOB NOT NULL, enrolled_s INTEGER NOT NULL,
+    PRIMARY KEY (fingerprint, grp), UNIQUE (grp, name)
+) STRICT;
+CREATE INDEX clients_by_alias ON clients (grp, alias);
+PRAGMA user_version = 1;
+"""
+_COLUMNS = "grp, name, alias, verify_key, suite, sealing_key, facts, state, enrolled_s"
+
+
+class ClientState(StrEnum):
+    """Whether a client's segments are taken."""
+
+    APPROVED = "approved"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One client of one group. ``alias`` is the host name that its snapshots carry instead of
+    ``name``; both are unique in the group, across both. ``enrolled_s``: seconds since 1970."""
+
+    group: str
+    name: str
+    alias: str
+    key: VerifyKey
+    sealing: SealingPublicKey
+    facts: Mapping[str, str]
+    state: ClientState
+    enrolled_s: int
+
+    @property
+    def hostname(self) -> str:
+        return self.alias or self.name
+
+    @property
+    def fingerprint(self) -> bytes:
+        return self.key.fingerprint
+
+
+class Register:
+    """May be used by several threads; every change is durable when its method returns."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the register at ``path``, making it when it is not there."""
+        self._lock = Lock()
+        self._path = path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
+            path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._make_tables()
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"register {path}: cannot be opened: {error}") from None
+
+    def _make_tables(self) -> None:
+        with self._changing() as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.strip().split(";")[:-1]:
+                    db.execute(statement)
+            elif version != _SCHEMA_VERSION:
+                raise ConfigError(f"register {self._path}: made by a newer cdr (version {version}); upgrade")
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it happens, durably, or none."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    # --- tickets
+
+    def add_ticket(self, secret: bytes, *, group: str, uses: int, issued_s: int, expires_s: int) -> bytes:
+        """Remember a ticket so that it can be redeemed; its ID."""
+        id_ = ticket_id(secret)
+        with self._changing() as db:
+            db.execute(
+                "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?)",
+                (id_, _hash(secret), check_group(group), uses, issued_s, expires_s),
+            )
+        return id_
+
+    def withdraw_ticket(self, id_: bytes) -> None:
+        """Nobody new can enrol with it; who has stays enrolled. NotEnrolledError when unknown."""
+        with self._changing() as db:
+            if db.execute("UPDATE tickets SET uses_left = 0 WHERE id = ?", (id_,)).rowcount == 0:
+                raise NotEnrolledError(f"ticket {id_.hex()}: not known here")
+
+    def redeem(self, enrolment: Enrolment, *, now_s: float) -> Client:
+        """Enrol a client. The same client with the same ticket gets the same answer again, and uses
+        the ticket only once, also after it has run out.
+
+        AuthenticationError when the ticket is unknown, of another group, expired or used up or
+        the client is revoked; UserError when its name is taken.
+        """
+        with self._changing() as db:
+            ticket = self._ticket_of(db, enrolment)
+            known = _find(db, enrolment.client.fingerprint, enrolment.group)
+            if known is not None:
+                if known.state is not ClientState.APPROVED:
+                    raise AuthenticationError(f"client {known.name} of group {known.group}: revoked")
+                if _ticket_used_by(db, known) == ticket:
+                    return known
+            self._use_ticket(db, ticket, now_s)
+            self._store_client(db, enrolment, ticket, int(now_s), known)
+            return _get(db, enrolment.client.fingerprint, enrolment.group)
+
+    def _ticket_of(self, db: sqlite3.Connection, enrolment: Enrolment) -> bytes:
+        id_ = ticket_id(enrolment.secret)
+        row = db.execute("SELECT secret_hash, grp FROM tickets WHERE id = ?", (id_,)).fetchone()
+        good = compare_digest(row[0] if row else bytes(32), _hash(enrolment.secret))
+        if row is None or not good or row[1] != enrolment.group:
+            raise AuthenticationError(f"enrolment of {enrolment.name}: the ticket is not one of ours")
+        return id_
+
+    def _use_ticket(self, db: sqlite3.Connection, id_: bytes, now_s: float) -> None:
+        uses_left, expires_s = db.execute(
+            "SELECT uses_left, expires_s FROM tickets WHERE id = ?", (id_,)
+        ).fetchone()
+        if now_s > expires_s:
+            raise AuthenticationError(f"ticket {id_.hex()}: expired; issue a new one with 'cdr ticket'")
+        if uses_left < 1:
+            raise AuthenticationError(f"ticket {id_.hex()}: used up; issue a new one with 'cdr ticket'")
+        db.execute("UPDATE tickets SET uses_left = uses_left - 1 WHERE id = ?", (id_,))
+
+    def _store_client(
+        self, db: sqlite3.Connection, enrolment: Enrolment, ticket: bytes, now_s: int, known: Client | None
+    ) -> None:
+        fingerprint, group = enrolment.client.fingerprint, enrolment.group
+        _check_free(db, group, enrolment.name, fingerprint)
+        sealing = enrolment.sealing
+        db.execute(
+            "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                fingerprint,
+                group,
+                enrolment.name,
+                known.alias if known else "",
+                enrolment.client.raw,
+                int(sealing.suite),
+                sealing.raw,
+                json.dumps(dict(enrolment.facts), sort_keys=True),
+                ClientState.APPROVED,
+                ticket,
+                now_s,
+            ),
+        )
+
+    # --- clients
+
+    def client(self, fingerprint: bytes, group: str) -> Client:
+        """NotEnrolledError when there is none."""
+        with self._lock:
+            return _get(self._db, fingerprint, group)
+
+    def clients(self, group: str | None = None) -> list[Client]:
+        """All clients, of one group or all, by group and name."""
+        where, values = ("", ()) if group is None else ("WHERE grp = ?", (group,))
+        with self._lock:
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM clients {where} ORDER BY grp, name", values)
+            return [_client(row) for row in rows]
+
+    def accept(self, key: VerifyKey, group: str) -> Client:
+        """The approved client behind ``key``; AuthenticationError when it is unknown or revoked."""
+        with self._lock:
+            client = _find(self._db, key.fingerprint, group)
+        if client is None or client.key != key:
+            raise AuthenticationError(
+                f"sender {short(key.fingerprint)} is not known in group {group}; see 'cdr clients'"
+            )
+        if client.state is not ClientState.APPROVED:
+            raise AuthenticationError(f"client {client.name} of group {group}: revoked; see 'cdr clients'")
+        return client
+
+    def set_state(self, fingerprint: bytes, group: str, state: ClientState) -> None:
+        """Revoke a client or approve it again; NotEnrolledError when unknown."""
+        self._update(fingerprint, group, "state", state)
+
+    def set_alias(self, fingerprint: bytes, group: str, alias: str) -> None:
+        """The host name for the client's snapshots; empty: its name. UserError when it is taken."""
+        if alias and not is_name(alias):
+            raise UserError(f"{alias[:80]!r} is no client name: use 1 to 64 of A-Z a-z 0-9 . _ -")
+        self._update(fingerprint, group, "alias", alias)
+
+    def _update(self, fingerprint: bytes, group: str, column: str, value: str) -> None:
+        with self._changing() as db:
+            _get(db, fingerprint, group)
+            if column == "alias" and value:
+                _check_free(db, group, value, fingerprint)
+            statement = f"UPDATE clients SET {column} = ? WHERE fingerprint = ? AND grp = ?"
+            db.execute(statement, (value, fingerprint, group))
+
+
+def _hash(secret: bytes) -> bytes:
+    return sha256(frame(b"cdr/1 ticket secret", secret)).digest()
+
+
+def _check_free(db: sqlite3.Connection, group: str, name: str, fingerprint: bytes) -> None:
+    row = db.execute(
+        "SELECT fingerprint FROM clients WHERE grp = ? AND (name = ? OR alias = ?) AND fingerprint <> ?",
+        (group, name, name, fingerprint),
+    ).fetchone()
+    if row is not None:
+        raise UserError(
+            f"the name {name!r} is taken in group {group} by client {short(row[0])}; enrol under another name"
+        )
+
+
+def _find(db: sqlite3.Connection, fingerprint: bytes, group: str) -> Client | None:
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM clients WHERE fingerprint = ? AND grp = ?", (fingerprint, group)
+    ).fetchone()
+    return None if row is None else _client(row)
+
+
+def _get(db: sqlite3.Connection, fingerprint: bytes, group: str) -> Client:
+    client = _find(db, fingerprint, group)
+    if client is None:
+        raise NotEnrolledError(f"client {short(fingerprint)} is not in group {group}; see 'cdr clients'")
+    return client
+
+
+def _ticket_used_by(db: sqlite3.Connection, client: Client) -> bytes:
+    row = db.execute(
+        "SELECT ticket FROM clients WHERE fingerprint = ? AND grp = ?", (client.fingerprint, client.group)
+    ).fetchone()
+    return bytes(row[0])
+
+
+def _client(row: tuple[str, str, str, bytes, int, bytes, str, str, int]) -> Client:
+    group, name, alias, key, suite, sealing, facts, state, enrolled_s = row
+    try:
+        sealing_key = SealingPublicKey(KemSuite(suite), sealing)
+        return Client(
+            group, name, alias, VerifyKey(key), sealing_key, json.loads(facts), ClientState(state), enrolled_s
+        )
+    except ValueError as error:
+        raise FormatError(f"register: the entry of {name} in group {group} is damaged: {error}") from None
