@@ -75,13 +75,14 @@ def words(variable: str) -> list[str]:
 
 
 def run(command: list[str]) -> None:
-    """Run a compiler; raises ``CannotCompile`` with the last lines of its complaint."""
+    """Run a compiler; raises ``CannotCompile`` with its first error."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     except OSError as error:
         raise CannotCompile(f"cannot run {command[0]}: {error.strerror}") from error
     if done.returncode != 0:
-        complaint = " / ".join(done.stderr.strip().splitlines()[-3:])
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        complaint = next((line for line in lines if "error" in line), lines[-1])
         raise CannotCompile(f"{command[0]} failed: {complaint}")
 
 

@@ -93,7 +93,7 @@ def test_c_equals_python(compiled: ModuleType, tmp_path: Path) -> None:
     assert compiled.scan_directory(folder) == reference.scan_directory(folder)
 
 
-@pytest.mark.parametrize("folder", [b"/dev", b"/proc/self/fdinfo/..", b"/usr/bin"])
+@pytest.mark.parametrize("folder", [b"/dev", b"/usr/bin"])
 def test_c_equals_python_on_system_folders(compiled: ModuleType, folder: bytes) -> None:
     if not os.path.isdir(folder):
         pytest.skip("no such folder here")
