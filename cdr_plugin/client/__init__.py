@@ -1,0 +1,1 @@
+"""The client: makes versions into the spool, sends segments, reads receipts."""

@@ -1,0 +1,223 @@
+"""What a client remembers: parcels, segments, versions, known blobs. See docs/design/client-state.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdr_plugin.client.states import SEGMENT, SegmentEvent, SegmentState, VersionState
+from cdr_plugin.database import Database
+from cdr_plugin.model.blobs import BlobId, BlobType
+
+KEY_BYTES = 33
+"""A blob in a ``segments`` row: one byte of type, 32 of ID."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE parcels (
+    ord INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, secret BLOB NOT NULL,
+    closed INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE segments (
+    parcel INTEGER NOT NULL REFERENCES parcels(ord), idx INTEGER NOT NULL, size INTEGER NOT NULL,
+    sha256 BLOB NOT NULL, state TEXT NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
+CREATE TABLE versions (
+    number INTEGER PRIMARY KEY, parcel INTEGER NOT NULL, record BLOB NOT NULL, hash BLOB NOT NULL,
+    tree BLOB NOT NULL, time TEXT NOT NULL, state TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """One sealed segment; ``size`` in bytes, ``sha256`` of the whole object."""
+
+    parcel_ord: int
+    parcel_id: bytes
+    index: int
+    size: int
+    sha256: bytes
+    state: SegmentState
+
+
+@dataclass(frozen=True, slots=True)
+class ParcelRow:
+    """A parcel: ``segments`` counts those recorded so far."""
+
+    ord: int
+    id: bytes
+    segments: int
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A captured version; ``record`` is the signed body, ``hash`` its SHA-256."""
+
+    number: int
+    record: bytes
+    hash: bytes
+    tree: bytes
+    time: str
+    state: VersionState
+    snapshot: str = ""
+    reason: str = ""
+
+
+def blob_key(type_: BlobType, id_: BlobId) -> bytes:
+    return bytes((type_,)) + id_
+
+
+class ClientState:
+    """The state database of one client. One thread at a time; several processes may have it open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._db = Database(folder / "state.db", _SCHEMA, _VERSION)
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- facts ---
+
+    def get(self, key: str) -> bytes | None:
+        row = self._db.connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def put(self, **facts: bytes | str) -> None:
+        """Remember facts in one transaction; str is stored as UTF-8."""
+        rows = [(key, value.encode() if isinstance(value, str) else value) for key, value in facts.items()]
+        with self._db.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def next_serial(self, name: str) -> int:
+        """1, 2, 3, ... for documents of one kind; a number is given out once, also after a crash."""
+        with self._db.transaction() as db:
+            row = db.execute("SELECT value FROM meta WHERE key=?", (f"serial:{name}",)).fetchone()
+            serial = int(row[0]) + 1 if row else 1
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"serial:{name}", str(serial).encode()))
+        return serial
+
+    # --- parcels and segments ---
+
+    def open_parcel(self, parcel_id: bytes, secret: bytes) -> int:
+        with self._db.transaction() as db:
+            cursor = db.execute("INSERT INTO parcels (id, secret) VALUES (?, ?)", (parcel_id, secret))
+        return int(cursor.lastrowid or 0)
+
+    def add_segment(self, parcel: int, index: int, size: int, sha256: bytes, keys: bytes) -> None:
+        """Record a durable segment and the blobs that end in it; from now on they are known."""
+        with self._db.transaction() as db:
+            db.execute(
+                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)",
+                (parcel, index, size, sha256, SegmentState.SPOOLED, keys),
+            )
+
+    def capture(self, parcel: int, index: int, size: int, sha256: bytes, keys: bytes, version: VersionRow) -> None:
+        """Record the last segment, close the parcel and make the version the newest: one transaction."""
+        with self._db.transaction() as db:
+            db.execute(
+                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)",
+                (parcel, index, size, sha256, SegmentState.SPOOLED, keys),
+            )
+            db.execute("UPDATE parcels SET closed=1 WHERE ord=?", (parcel,))
+            db.execute(
+                "INSERT INTO versions (number, parcel, record, hash, tree, time, state) VALUES (?,?,?,?,?,?,?)",
+                (version.number, parcel, version.record, version.hash, version.tree, version.time, version.state),
+            )
+
+    def close_parcels(self) -> None:
+        """Close what a crash left open; only under the lock of the one writer."""
+        with self._db.transaction() as db:
+            db.execute("UPDATE parcels SET closed=1 WHERE closed=0")
+
+    def parcels(self) -> list[ParcelRow]:
+        """Parcels with segments that are not released, in the order in which they were opened."""
+        rows = self._db.connection.execute(
+            "SELECT p.ord, p.id, COUNT(*), p.closed FROM parcels p JOIN segments s ON s.parcel=p.ord "
+            "GROUP BY p.ord HAVING SUM(s.state!=?) > 0 ORDER BY p.ord",
+            (SegmentState.RELEASED,),
+        )
+        return [ParcelRow(ord_, id_, count, bool(closed)) for ord_, id_, count, closed in rows]
+
+    def segments(self, *states: SegmentState) -> list[SegmentRow]:
+        """Segments in one of ``states``, in the order in which they travel."""
+        marks = ",".join("?" * len(states))
+        rows = self._db.connection.execute(
+            "SELECT s.parcel, p.id, s.idx, s.size, s.sha256, s.state FROM segments s JOIN parcels p ON p.ord=s.parcel "
+            f"WHERE s.state IN ({marks}) ORDER BY s.parcel, s.idx",  # noqa: S608
+            states,
+        )
+        return [SegmentRow(ord_, id_, idx, size, sha, SegmentState(state)) for ord_, id_, idx, size, sha, state in rows]
+
+    def segments_of(self, parcel_ord: int) -> set[int]:
+        """The indexes recorded for a parcel."""
+        rows = self._db.connection.execute("SELECT idx FROM segments WHERE parcel=?", (parcel_ord,))
+        return {row[0] for row in rows}
+
+    def advance(self, segments: Iterable[SegmentRow], event: SegmentEvent) -> None:
+        """Apply one event to segments in one transaction; those already past it stay."""
+        with self._db.transaction() as db:
+            for row in segments:
+                db.execute(
+                    "UPDATE segments SET state=? WHERE parcel=? AND idx=? AND state=?",
+                    (SEGMENT.next(row.state, event), row.parcel_ord, row.index, row.state),
+                )
+
+    # --- known blobs ---
+
+    def known(self) -> Iterator[bytes]:
+        """The key (type byte and ID) of every blob that needs not be sent again."""
+        for (keys,) in self._db.connection.execute("SELECT keys FROM segments"):
+            yield from (keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
+
+    def forget_blobs(self, missing: set[bytes]) -> None:
+        """Strike blobs that the receiver does not have; the next version reads and sends them anew."""
+        with self._db.transaction() as db:
+            rows = db.execute("SELECT parcel, idx, keys FROM segments").fetchall()
+            for parcel, index, keys in rows:
+                cut = [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
+                kept = [key for key in cut if key not in missing]
+                if len(kept) != len(cut):
+                    db.execute("UPDATE segments SET keys=? WHERE parcel=? AND idx=?", (b"".join(kept), parcel, index))
+            db.execute(
+                "INSERT INTO meta VALUES ('generation', '1') ON CONFLICT(key) DO UPDATE SET value=CAST(value AS INT)+1"
+            )
+
+    @property
+    def catalog_generation(self) -> int:
+        """Grows whenever known blobs were struck: catalogs of an older generation are void."""
+        return int(self.get("generation") or b"0")
+
+    def catalog_path(self, number: int, generation: int) -> Path:
+        """Where the catalog of a version is, or will be once that version is captured."""
+        return self.folder / f"catalog-{number}-{generation}"
+
+    # --- versions ---
+
+    def newest_version(self) -> VersionRow | None:
+        found = self.versions("ORDER BY number DESC LIMIT 1")
+        return found[0] if found else None
+
+    def versions(self, tail: str = "ORDER BY number") -> list[VersionRow]:
+        rows = self._db.connection.execute(
+            f"SELECT number, record, hash, tree, time, state, snapshot, reason FROM versions {tail}"  # noqa: S608
+        )
+        return [VersionRow(*row[:5], VersionState(row[5]), *row[6:]) for row in rows]
+
+    def set_version(self, number: int, state: VersionState, snapshot: str, reason: str) -> None:
+        with self._db.transaction() as db:
+            db.execute(
+                "UPDATE versions SET state=?, snapshot=?, reason=? WHERE number=?", (state, snapshot, reason, number)
+            )
+
+    def queue(self) -> tuple[int, int]:
+        """Segments and bytes that wait to be sent."""
+        row = self._db.connection.execute(
+            "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM segments WHERE state=?", (SegmentState.SPOOLED,)
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def spooled_bytes(self, states: Sequence[SegmentState]) -> int:
+        return sum(row.size for row in self.segments(*states))

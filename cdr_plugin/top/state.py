@@ -1,0 +1,273 @@
+"""What the top tier remembers between passes. A hint: see docs/design/top-tier.md.
+
+One database a group. Rows of a pass are collected in memory and written in one transaction
+(``checkpoint``), after the repository has made everything durable that they claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from cdr_plugin.database import Database
+from cdr_plugin.model.blobs import BlobId, BlobType, Payload
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE clients (id INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL UNIQUE);
+CREATE TABLE taken (
+    client INTEGER NOT NULL, parcel BLOB NOT NULL, idx INTEGER NOT NULL, sha256 BLOB NOT NULL,
+    reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
+CREATE TABLE possession (
+    client INTEGER NOT NULL, key BLOB NOT NULL, reached INTEGER NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
+CREATE INDEX unreached ON possession (client) WHERE reached=0;
+CREATE TABLE held_trees (
+    client INTEGER NOT NULL, id BLOB NOT NULL, method TEXT NOT NULL, length INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (client, id));
+CREATE TABLE versions (
+    client INTEGER NOT NULL, number INTEGER NOT NULL, record BLOB NOT NULL, signature BLOB NOT NULL,
+    hash BLOB NOT NULL, state TEXT NOT NULL, time TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (client, number, hash)) WITHOUT ROWID;
+CREATE TABLE missing (client INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID
+"""
+
+
+class VersionState(StrEnum):
+    """Of a version at the top; ``pending`` waits for blobs or for an earlier number."""
+
+    PENDING = "pending"
+    COMMITTED = "committed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version record that arrived. ``time`` is the one its snapshot gets (RFC 3339)."""
+
+    number: int
+    record: bytes
+    signature: bytes
+    hash: bytes
+    state: VersionState
+    time: str
+    snapshot: str = ""
+    reason: str = ""
+
+
+class TopState:
+    """The state database of one group at the top tier."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._db = Database(folder / "state.db", _SCHEMA, _VERSION)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def get(self, key: str) -> bytes | None:
+        row = self._db.connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def put(self, key: str, value: bytes) -> None:
+        with self._db.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def next_serial(self, name: str) -> int:
+        serial = int(self.get(f"serial:{name}") or b"0") + 1
+        self.put(f"serial:{name}", str(serial).encode())
+        return serial
+
+    def client(self, fingerprint: bytes) -> ClientRows:
+        """The rows of one client; made when it is seen first."""
+        with self._db.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO clients (fingerprint) VALUES (?)", (fingerprint,))
+            row = db.execute("SELECT id FROM clients WHERE fingerprint=?", (fingerprint,)).fetchone()
+        return ClientRows(self._db, row[0])
+
+
+class ClientRows:
+    """What the top remembers of one client: the durable rows plus those of the pass under way.
+
+    Questions see both; ``checkpoint`` makes the pass's rows durable in one transaction.
+    """
+
+    def __init__(self, db: Database, client: int) -> None:
+        self._db = db
+        self._client = client
+        self._possessed: dict[bytes, int] = {}
+        self._held: dict[bytes, Payload] = {}
+        self._released: set[bytes] = set()
+        self._taken: dict[tuple[bytes, int], tuple[bytes, str]] = {}
+        self._versions: dict[tuple[int, bytes], VersionRow] = {}
+        self._missing: set[bytes] = set()
+        self._found: set[bytes] = set()
+
+    # --- segments ---
+
+    def taken(self, parcel: bytes) -> dict[int, tuple[bytes, str]]:
+        """Per index: SHA-256 of the object that was taken, or rejected for the reason given."""
+        rows = self._db.connection.execute("SELECT idx, sha256, reason FROM taken WHERE parcel=?", (parcel,))
+        found = {idx: (sha, reason) for idx, sha, reason in rows}
+        found.update({idx: row for (id_, idx), row in self._taken.items() if id_ == parcel})
+        return found
+
+    def take(self, parcel: bytes, index: int, sha256: bytes, reason: str = "") -> None:
+        """Note that a segment was taken, or with a ``reason`` that it was rejected."""
+        self._taken[parcel, index] = (sha256, reason)
+
+    def forget_segment(self, parcel: bytes, index: int) -> None:
+        """The client sends this segment again: its rejection is history."""
+        self._taken.pop((parcel, index), None)
+        with self._db.transaction() as db:
+            db.execute("DELETE FROM taken WHERE parcel=? AND idx=? AND reason!=''", (parcel, index))
+
+    # --- possession ---
+
+    def possess(self, key: bytes) -> None:
+        """The client has delivered this blob (type byte and ID)."""
+        self._possessed.setdefault(key, 0)
+        self._found.add(key)
+
+    def possesses(self, key: bytes) -> bool:
+        if key in self._possessed:
+            return True
+        row = self._db.connection.execute(
+            "SELECT 1 FROM possession WHERE client=? AND key=?", (self._client, key)
+        ).fetchone()
+        return row is not None
+
+    def reach(self, keys: Iterable[bytes]) -> None:
+        """A committed version reaches these blobs: they need no pin any more."""
+        self._possessed.update(dict.fromkeys(keys, 1))
+
+    def disown(self, keys: Iterable[bytes]) -> None:
+        """These blobs are gone or were never delivered; the receipt asks for them."""
+        for key in keys:
+            self._possessed.pop(key, None)
+            self._missing.add(key)
+            self._found.discard(key)
+
+    def missing(self) -> set[bytes]:
+        """Keys that the client has been, or will be, asked for."""
+        rows = self._db.connection.execute("SELECT key FROM missing WHERE client=?", (self._client,))
+        return ({row[0] for row in rows} | self._missing) - self._found
+
+    def unreached(self) -> list[bytes]:
+        """Data blobs, by key, that are delivered but that no committed version reaches; sorted."""
+        rows = self._db.connection.execute(
+            "SELECT key FROM possession INDEXED BY unreached WHERE client=? AND reached=0", (self._client,)
+        )
+        keys = {row[0] for row in rows}
+        for key, reached in self._possessed.items():
+            if reached:
+                keys.discard(key)
+            else:
+                keys.add(key)
+        # A blob already reached stays so: delivered twice, it must not be pinned again.
+        return sorted(key for key in keys if key[0] == BlobType.DATA and not self._was_reached(key))
+
+    def _was_reached(self, key: bytes) -> bool:
+        row = self._db.connection.execute(
+            "SELECT reached FROM possession WHERE client=? AND key=?", (self._client, key)
+        ).fetchone()
+        return bool(row and row[0]) and key not in self._missing
+
+    # --- trees of unfinished versions ---
+
+    def hold(self, tree: Payload) -> None:
+        self._held[tree.id] = tree
+        self._released.discard(tree.id)
+
+    def held(self, id_: bytes) -> Payload | None:
+        if id_ in self._released:
+            return None
+        if id_ in self._held:
+            return self._held[id_]
+        row = self._db.connection.execute(
+            "SELECT method, length, data FROM held_trees WHERE client=? AND id=?", (self._client, id_)
+        ).fetchone()
+        return Payload(BlobType.TREE, BlobId(id_), *row) if row else None
+
+    def release(self, ids: Iterable[bytes]) -> None:
+        """The repository has these trees now."""
+        for id_ in ids:
+            self._held.pop(id_, None)
+            self._released.add(id_)
+
+    # --- versions ---
+
+    def versions(self) -> list[VersionRow]:
+        """All that arrived, by number."""
+        rows = self._db.connection.execute(
+            "SELECT number, record, signature, hash, state, time, snapshot, reason FROM versions WHERE client=?",
+            (self._client,),
+        )
+        found = {(row[0], row[3]): VersionRow(*row[:4], VersionState(row[4]), *row[5:]) for row in rows}
+        found.update(self._versions)
+        return sorted(found.values(), key=lambda row: (row.number, row.hash))
+
+    def put_version(self, row: VersionRow) -> None:
+        self._versions[row.number, row.hash] = row
+
+    def settle(self, row: VersionRow, state: VersionState, *, snapshot: str = "", reason: str = "") -> None:
+        self.put_version(replace(row, state=state, snapshot=snapshot, reason=reason))
+
+    # --- durability ---
+
+    def checkpoint(self) -> None:
+        """Write the pass's rows in one transaction; the caller has flushed the repository."""
+        client = self._client
+        with self._db.transaction() as db:
+            db.executemany("DELETE FROM possession WHERE client=? AND key=?", [(client, key) for key in self._missing])
+            db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", [(client, key) for key in self._missing])
+            db.executemany("DELETE FROM missing WHERE client=? AND key=?", [(client, key) for key in self._found])
+            db.executemany(
+                "INSERT INTO possession VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reached=MAX(reached, excluded.reached)",
+                sorted((client, key, reached) for key, reached in self._possessed.items()),
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO held_trees VALUES (?, ?, ?, ?, ?)",
+                [(client, tree.id, tree.method, tree.length, tree.data) for tree in self._held.values()],
+            )
+            db.executemany(
+                "DELETE FROM held_trees WHERE client=? AND id=?", [(client, id_) for id_ in self._released]
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)",
+                [(client, parcel, idx, sha, why) for (parcel, idx), (sha, why) in self._taken.items()],
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?)",
+                [
+                    (client, v.number, v.record, v.signature, v.hash, v.state, v.time, v.snapshot, v.reason)
+                    for v in self._versions.values()
+                ],
+            )
+        self._clear()
+
+    def _clear(self) -> None:
+        for pending in (self._possessed, self._held, self._taken, self._versions):
+            pending.clear()
+        for names in (self._released, self._missing, self._found):
+            names.clear()
+
+    def is_new(self) -> bool:
+        """Nothing is known of the client: the first contact, or the state was lost."""
+        for table in ("possession", "versions", "taken"):
+            if self._db.connection.execute(
+                f"SELECT 1 FROM {table} WHERE client=? LIMIT 1",  # noqa: S608
+                (self._client,),
+            ).fetchone():
+                return False
+        return True
+
+    def pending_bytes(self) -> int:
+        """Rough memory of the rows of this pass, in bytes."""
+        return 200 * len(self._possessed) + sum(len(tree.data) + 200 for tree in self._held.values())
+
+
+def data_ids(keys: Sequence[bytes]) -> list[BlobId]:
+    return [BlobId(key[1:]) for key in keys if key[0] == BlobType.DATA]
