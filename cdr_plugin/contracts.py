@@ -35,6 +35,7 @@ import pluggy
 from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.model.blobs import BlobId, BlobType, Buffer, Payload
 from cdr_plugin.model.versions import Snapshot
+from cdr_plugin.reporter import Reporter
 
 ENTRY_POINT_GROUP = "cdr"
 
@@ -365,6 +366,8 @@ class RepositoryOptions:
     pack_size: int = 16 * 1024 * 1024
     """Bytes of blobs in a pack."""
     settings: Settings = field(default_factory=dict)
+    reporter: Reporter = field(default_factory=Reporter)
+    """Told of what is worth reading but stops nothing."""
 
 
 class RepositoryFormat(ABC):
