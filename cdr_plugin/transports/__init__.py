@@ -1,0 +1,1 @@
+"""What all transports share: object names, and wrappers that are transports themselves."""
