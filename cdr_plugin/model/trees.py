@@ -6,6 +6,7 @@ fields with defaults are left out when they are zero or empty, ``content`` never
 
 from __future__ import annotations
 
+import secrets
 import stat
 from collections.abc import Iterable, Sequence
 
@@ -80,13 +81,33 @@ class _Tree(msgspec.Struct):
     nodes: Sequence[Node]
 
 
+# Stands for one invalid byte of a link target while encoding; random, so that no target holds it.
+_INVALID = secrets.token_hex(16)
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Tree)
 
 
 def encode_tree(nodes: Sequence[Node]) -> bytes:
     """The tree blob of ``nodes``, which must already ascend by raw name."""
-    return go_json(_encoder.encode(_Tree(nodes))) + b"\n"
+    encoded = _encoder.encode(_Tree(nodes))
+    if b'"linktarget_raw":' in encoded:
+        encoded = _encoder.encode(_Tree([_mark_invalid(node) for node in nodes]))
+        encoded = encoded.replace(_INVALID.encode(), b"\\ufffd")
+    return go_json(encoded) + b"\n"
+
+
+def _mark_invalid(node: Node) -> Node:
+    """Go escapes the U+FFFD that it writes for an invalid byte, but not one that was there before."""
+    if not node.linktarget_raw or node.linktarget != link_target_text(node.linktarget_raw):
+        return node
+    return msgspec.structs.replace(node, linktarget=link_target_text(node.linktarget_raw, _INVALID))
+
+
+def link_target_text(target: bytes, invalid: str = "\ufffd") -> str:
+    """``linktarget`` for the bytes of a link's target: each byte that is not UTF-8 becomes ``invalid``."""
+    text = target.decode("utf-8", "surrogateescape")
+    return "".join(invalid if "\udc80" <= char <= "\udcff" else char for char in text)
 
 
 def go_json(encoded: bytes) -> bytes:
