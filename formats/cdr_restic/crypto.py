@@ -1,0 +1,80 @@
+"""restic's sealing: IV (16) | AES-256-CTR ciphertext | Poly1305-AES tag over the ciphertext (16).
+
+Poly1305-AES is a one-time Poly1305 whose key is r | AES-128_k(IV), one block each.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
+from cryptography.hazmat.primitives.poly1305 import Poly1305
+
+from cdr_plugin.errors import AuthenticationError
+from cdr_plugin.model.blobs import Buffer
+
+IV_BYTES = 16
+TAG_BYTES = 16
+OVERHEAD = IV_BYTES + TAG_BYTES
+_NO_IV = bytes(IV_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMaterial:
+    """The keys of a repository (master) or of a password. ``mac_r`` is stored unclamped, and must
+    stay so; Poly1305 clamps it."""
+
+    encrypt: bytes = field(repr=False)
+    mac_k: bytes = field(repr=False)
+    mac_r: bytes = field(repr=False)
+
+    @classmethod
+    def random(cls) -> KeyMaterial:
+        return cls(os.urandom(32), os.urandom(16), os.urandom(16))
+
+
+class Sealer:
+    """Seals and opens. One per thread: it reuses two cipher contexts, since making them anew for
+    each blob cost 4 of 7 microseconds."""
+
+    def __init__(self, key: KeyMaterial) -> None:
+        self._r = key.mac_r
+        self._block: CipherContext = Cipher(algorithms.AES(key.mac_k), modes.ECB()).encryptor()
+        self._stream: CipherContext = Cipher(algorithms.AES(key.encrypt), modes.CTR(_NO_IV)).encryptor()
+
+    def seal_into(self, out: memoryview, offset: int, data: Buffer) -> int:
+        """Seal ``data`` into ``out`` at ``offset``; the offset behind. ``out`` must have room for
+        ``len(data) + OVERHEAD`` bytes there."""
+        iv = os.urandom(IV_BYTES)
+        begin = offset + IV_BYTES
+        end = begin + len(data)
+        behind = end + TAG_BYTES
+        out[offset:begin] = iv
+        self._stream.reset_nonce(iv)
+        # The room asked for is longer than the data by up to a block; the tag's place lends it.
+        self._stream.update_into(data, out[begin:behind])
+        out[end:behind] = Poly1305.generate_tag(self._r + self._block.update(iv), out[begin:end])
+        return behind
+
+    def seal(self, data: Buffer) -> bytes:
+        sealed = bytearray(len(data) + OVERHEAD)
+        with memoryview(sealed) as view:
+            self.seal_into(view, 0, data)
+        return bytes(sealed)
+
+    def open(self, sealed: Buffer) -> bytes:
+        """The plaintext; AuthenticationError, before anything is decrypted, when the tag is wrong."""
+        view = memoryview(sealed)
+        if len(view) < OVERHEAD:
+            raise AuthenticationError(f"{len(view)} bytes are too few for a sealed object")
+        iv, body, tag = bytes(view[:IV_BYTES]), view[IV_BYTES:-TAG_BYTES], bytes(view[-TAG_BYTES:])
+        if iv == _NO_IV:
+            raise AuthenticationError("sealed with an empty IV")
+        try:
+            Poly1305.verify_tag(self._r + self._block.update(iv), body, tag)
+        except InvalidSignature:
+            raise AuthenticationError("the seal does not verify: changed bytes or another key") from None
+        self._stream.reset_nonce(iv)
+        return self._stream.update(body)

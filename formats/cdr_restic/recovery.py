@@ -1,0 +1,64 @@
+"""What a crashed pass left: packs in place that no index lists are verified and indexed."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
+from cdr_plugin.reporter import Reporter
+from cdr_restic.crypto import KeyMaterial
+from cdr_restic.files import SealedFiles
+from cdr_restic.index import IndexedPack, MemoryIndex, encode_index
+from cdr_restic.journal import Journal
+from cdr_restic.opening import BlobOpener
+from cdr_restic.packs import PackEntry, load_header
+from cdr_restic.storage import FileKind, Storage
+
+_PIECE_BYTES = 4 * 1024 * 1024
+
+
+def verify_pack(storage: Storage, key: KeyMaterial, name: str) -> list[PackEntry]:
+    """The blobs of a pack of which every byte has been checked: name, size, header and each
+    blob. IntegrityError, NotFoundError."""
+    size = storage.size(FileKind.DATA, name)
+    digest = sha256()
+    for offset in range(0, size, _PIECE_BYTES):
+        digest.update(storage.load_part(FileKind.DATA, name, offset, _PIECE_BYTES))
+    if digest.hexdigest() != name:
+        raise IntegrityError("its SHA-256 differs from its name")
+    opener = BlobOpener(key)
+    entries = load_header(lambda o, n: storage.load_part(FileKind.DATA, name, o, n), size, opener.sealer)
+    for entry in entries:
+        sealed = storage.load_part(FileKind.DATA, name, entry.offset, entry.length)
+        opener.open(entry.type, entry.id, sealed, entry.plain)
+    return entries
+
+
+def recover_packs(
+    files: SealedFiles, key: KeyMaterial, index: MemoryIndex, journal: Journal, reporter: Reporter
+) -> list[str]:
+    """Index the packs of ``journal`` that are stored but not indexed; names of new index files.
+
+    Packs that do not verify stay as they are, and are reported: ``restic prune`` removes them.
+    """
+    found = []
+    for name in journal.packs:
+        if index.has_pack(name):
+            continue
+        try:
+            entries = verify_pack(files.storage, key, name)
+            if files.version < 2 and any(entry.plain for entry in entries):
+                raise FormatError("compressed blobs in a repository of version 1")
+        except NotFoundError:
+            continue
+        except IntegrityError as error:
+            pack = files.storage.describe(FileKind.DATA, name)
+            reporter.note(f"left alone after a crash: pack {pack}: {error}; 'restic prune' removes it")
+            continue
+        found.append(IndexedPack(name, entries))
+    names = [files.save(FileKind.INDEX, encode_index(found))] if found else []
+    for recovered in found:
+        index.add_pack(recovered)
+    if journal.packs or journal.locks:
+        journal.clear()
+    return names

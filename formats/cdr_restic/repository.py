@@ -1,0 +1,195 @@
+"""An open restic repository."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from cdr_plugin.contracts import (
+    Repository,
+    RepositoryOptions,
+    RepositoryPass,
+    RepositoryReader,
+    Settings,
+    StoredVersion,
+)
+from cdr_plugin.errors import FormatError, IntegrityError, NoRepositoryError, NotFoundError
+from cdr_plugin.model.times import parse_time
+from cdr_plugin.model.versions import Snapshot, decode_snapshot
+from cdr_restic.config import RepositoryConfig, load_config
+from cdr_restic.crypto import KeyMaterial
+from cdr_restic.encoding import BlobEncoder
+from cdr_restic.files import SealedFiles
+from cdr_restic.index import MemoryIndex, parse_index
+from cdr_restic.journal import Journal
+from cdr_restic.keys import find_key
+from cdr_restic.locks import LockTimes, SharedLock
+from cdr_restic.options import check_options
+from cdr_restic.reading import ResticReader
+from cdr_restic.recovery import recover_packs
+from cdr_restic.storage import FileKind, Storage
+from cdr_restic.writing import ResticPass
+
+
+def open_repository(
+    storage: Storage, options: RepositoryOptions, times: LockTimes | None = None
+) -> ResticRepository:
+    """NoRepositoryError, WrongPasswordError, and IntegrityError for a damaged key or config."""
+    check_options(options)
+    if not storage.exists(FileKind.CONFIG, ""):
+        raise NoRepositoryError(
+            f"there is no repository at {storage.location} (it has no config file); "
+            "check the location, or create one there"
+        )
+    key = find_key(storage, options.password())
+    return ResticRepository(storage, key, load_config(storage, key), options, times)
+
+
+class ResticRepository(Repository):
+    """Keeps the master key, and between passes the index and the snapshots: both consist of files
+    that never change, so only new ones are read."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        key: KeyMaterial,
+        config: RepositoryConfig,
+        options: RepositoryOptions,
+        times: LockTimes | None = None,
+    ) -> None:
+        self.id = config.id
+        self.location = storage.location
+        self._storage = storage
+        self._key = key
+        self._config = config
+        self._options = options
+        self._times = times or LockTimes()
+        self._index: MemoryIndex | None = None
+        self._index_files: set[str] = set()
+        self._snapshots: dict[str, Snapshot] = {}
+
+    @property
+    def chunker(self) -> Settings:
+        return {
+            "name": "rabin",
+            "polynomial": f"{self._config.polynomial:x}",
+            "min_size": 512 * 1024,
+            "max_size": 8 * 1024 * 1024,
+            "average_bits": 20,
+        }
+
+    def writing(self) -> AbstractContextManager[RepositoryPass]:
+        return self._writing()
+
+    @contextmanager
+    def _writing(self) -> Iterator[RepositoryPass]:
+        with Journal(self._options.state, self.id) as journal:
+            files = self._files()
+            self._config.check_writable(self.location)
+            # The journal is ours alone, so these belong to a process that died.
+            for name in journal.locks:
+                self._storage.remove(FileKind.LOCKS, name)
+            with SharedLock(files, journal.note_lock, self._options.reporter, self._times) as lock:
+                versions = self._load_versions(files)
+                index = self._load_index(files)
+                self._index = None  # until this pass has ended well
+                recovered = recover_packs(files, self._key, index, journal, self._options.reporter)
+                session = self._session(files, index, lock, journal, versions)
+                try:
+                    yield session
+                    session.flush()
+                finally:
+                    session.close()
+                self._index = index
+                self._index_files.update(recovered, session.index_files)
+
+    def _session(
+        self,
+        files: SealedFiles,
+        index: MemoryIndex,
+        lock: SharedLock,
+        journal: Journal,
+        versions: Sequence[StoredVersion],
+    ) -> ResticPass:
+        return ResticPass(
+            files,
+            self._key,
+            index,
+            lock=lock,
+            journal=journal,
+            encoder=BlobEncoder(files.version, self._options.compression),
+            pack_size=self._options.pack_size,
+            versions=versions,
+        )
+
+    def versions(self) -> Sequence[StoredVersion]:
+        return self._load_versions(self._files())
+
+    def reading(self) -> AbstractContextManager[RepositoryReader]:
+        return self._reading()
+
+    @contextmanager
+    def _reading(self) -> Iterator[RepositoryReader]:
+        files = self._files()
+        lock: AbstractContextManager[object] = nullcontext()
+        if not self._options.settings.get("no_lock"):
+            lock = SharedLock(files, lambda name: None, self._options.reporter, self._times)
+        with lock:
+            reader = ResticReader(self._storage, self._key, self._load_index(files))
+            try:
+                yield reader
+            finally:
+                reader.close()
+
+    def close(self) -> None:
+        self._index = None
+        self._snapshots = {}
+
+    def _files(self) -> SealedFiles:
+        """Files as the config now says: restic may have upgraded the repository meanwhile."""
+        config = load_config(self._storage, self._key)
+        if config.id != self.id:
+            raise IntegrityError(f"repository {self.location} was replaced by another one; open it again")
+        self._config = config
+        return SealedFiles(self._storage, self._key, config.version)
+
+    def _load_index(self, files: SealedFiles) -> MemoryIndex:
+        names = set(self._storage.list(FileKind.INDEX))
+        if self._index is None or not self._index_files <= names:
+            # Something was pruned, or a pass of ours broke off.
+            self._index, self._index_files = MemoryIndex(), set()
+        for name in names - self._index_files:
+            data = files.load(FileKind.INDEX, name)
+            try:
+                packs = parse_index(data, files.version)
+            except FormatError as error:
+                raise files.damaged(FileKind.INDEX, name, error) from None
+            for pack in packs:
+                self._index.add_pack(pack)
+            self._index_files.add(name)
+        return self._index
+
+    def _load_versions(self, files: SealedFiles) -> list[StoredVersion]:
+        """Oldest first."""
+        snapshots: dict[str, Snapshot] = {}
+        for name in self._storage.list(FileKind.SNAPSHOTS):
+            snapshot = self._snapshots.get(name) or _load_snapshot(files, name)
+            if snapshot is not None:
+                snapshots[name] = snapshot
+        self._snapshots = snapshots
+        ordered = sorted(snapshots.items(), key=lambda item: (parse_time(item[1].time), item[0]))
+        return [StoredVersion(name, snapshot) for name, snapshot in ordered]
+
+
+def _load_snapshot(files: SealedFiles, name: str) -> Snapshot | None:
+    """None when it was removed since it was listed."""
+    try:
+        data = files.load(FileKind.SNAPSHOTS, name)
+    except NotFoundError:
+        return None
+    try:
+        snapshot = decode_snapshot(data)
+        parse_time(snapshot.time)
+    except FormatError as error:
+        raise files.damaged(FileKind.SNAPSHOTS, name, error) from None
+    return snapshot
