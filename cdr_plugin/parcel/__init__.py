@@ -1,0 +1,1 @@
+"""What travels between tiers: parcels of sealed segments, records inside them, and answers."""

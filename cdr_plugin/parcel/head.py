@@ -1,0 +1,72 @@
+"""The head: what a client says there is to fetch, in order. One small object to poll.
+
+It is signed, not sealed: tiers that move segments unopened hold no key and must read it too. It
+tells parcels' random IDs and counts, nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from cdr_plugin.identity.codec import U32, Bytes16, WireStruct
+from cdr_plugin.identity.documents import ANYONE, NEVER_S, Accept, open_document, sign_document
+from cdr_plugin.identity.keys import SigningKey, VerifyKey
+from cdr_plugin.model.blobs import Buffer
+from cdr_plugin.parcel.limits import MAX_HEAD_PARCELS
+
+_KIND = "head"
+
+
+class HeadParcel(WireStruct, frozen=True):
+    """One parcel: ``segments`` so far (indexes 0 up to it, exclusive), and whether that is all."""
+
+    id: Bytes16
+    segments: U32
+    closed: bool
+
+
+class _Body(WireStruct, frozen=True):
+    parcels: Annotated[list[HeadParcel], msgspec.Meta(max_length=MAX_HEAD_PARCELS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Parcels in the order in which they are to be taken. A parcel that is not named any more
+    needs nothing more from its reader."""
+
+    serial: int
+    parcels: Sequence[HeadParcel]
+
+
+def write_head(head: Head, signer: SigningKey, *, group: str, issued_s: int) -> bytes:
+    """The object. ``head.serial`` must be higher than that of any head before, durably."""
+    return sign_document(
+        _KIND,
+        signer=signer,
+        group=group,
+        addressee=ANYONE,
+        serial=head.serial,
+        issued_s=issued_s,
+        expires_s=NEVER_S,
+        body=_Body(parcels=list(head.parcels)),
+    )
+
+
+def read_head(
+    data: Buffer, *, signer: VerifyKey | Accept, group: str, now_s: float, lowest_serial: int = 0
+) -> tuple[VerifyKey, Head]:
+    """The client that signed, and its head; AuthenticationError, FormatError."""
+    document = open_document(
+        data,
+        kind=_KIND,
+        signer=signer,
+        group=group,
+        addressee=ANYONE,
+        now_s=now_s,
+        lowest_serial=lowest_serial,
+    )
+    return document.signer, Head(document.serial, tuple(document.body_as(_Body).parcels))

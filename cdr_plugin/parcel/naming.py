@@ -1,0 +1,120 @@
+"""Names of objects in shared storage. They tell a pseudonym of the client and nothing else.
+
+::
+
+    clients/FOLDER/head                 what there is to fetch, replaced in place
+    clients/FOLDER/enrol-16 HEX         a request to be known
+    clients/FOLDER/PARCEL/INDEX         a segment: 32 and 8 hex digits
+    answers/FOLDER/receipt              for the client, each replaced in place
+    answers/FOLDER/standing
+    answers/FOLDER/enrolment
+    answers/FOLDER/policy
+
+FOLDER is 32 hex digits: the same client has unlike folders in two groups.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from typing import TypeAlias
+
+from cdr_plugin.errors import FormatError
+from cdr_plugin.identity.keys import VerifyKey
+from cdr_plugin.identity.wire import frame, group_hash
+
+CLIENTS = "clients"
+ANSWERS = "answers"
+
+_NAME = re.compile(
+    r"clients/(?P<client>[0-9a-f]{32})/"
+    r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
+    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|enrolment|policy)",
+    re.ASCII,
+).fullmatch
+
+
+class Answer(StrEnum):
+    """What a receiving tier leaves for a client."""
+
+    RECEIPT = "receipt"
+    STANDING = "standing"
+    ENROLMENT = "enrolment"
+    POLICY = "policy"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadName:
+    """The head of a client."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolmentName:
+    """A request to be known; ``tag`` is taken from the object's own hash."""
+
+    folder: str
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentName:
+    """A segment of a parcel."""
+
+    folder: str
+    parcel_id: bytes
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerName:
+    """An answer for a client."""
+
+    folder: str
+    answer: Answer
+
+
+ObjectName: TypeAlias = HeadName | EnrolmentName | SegmentName | AnswerName
+
+
+def folder_id(client: VerifyKey, group: str) -> str:
+    """The client's pseudonym in shared storage."""
+    return sha256(frame(b"cdr/1 folder", client.raw, group_hash(group))).hexdigest()[:32]
+
+
+def head_name(folder: str) -> str:
+    return f"{CLIENTS}/{folder}/head"
+
+
+def enrolment_name(folder: str, data: bytes) -> str:
+    """The name for the request ``data``; another request gets another name."""
+    return f"{CLIENTS}/{folder}/enrol-{sha256(data).hexdigest()[:16]}"
+
+
+def parcel_folder(folder: str, parcel_id: bytes) -> str:
+    return f"{CLIENTS}/{folder}/{parcel_id.hex()}"
+
+
+def segment_name(folder: str, parcel_id: bytes, index: int) -> str:
+    return f"{CLIENTS}/{folder}/{parcel_id.hex()}/{index:08x}"
+
+
+def answer_name(folder: str, answer: Answer) -> str:
+    return f"{ANSWERS}/{folder}/{answer.value}"
+
+
+def parse_name(name: str) -> ObjectName:
+    """What an object in shared storage is; FormatError for names that CDR does not make."""
+    match = _NAME(name)
+    if match is None:
+        raise FormatError(f"{name[:120]!r}: not a name that cdr gives")
+    if match["answered"]:
+        return AnswerName(match["answered"], Answer(match["answer"]))
+    if match["head"]:
+        return HeadName(match["client"])
+    if match["tag"]:
+        return EnrolmentName(match["client"], match["tag"])
+    return SegmentName(match["client"], bytes.fromhex(match["parcel"]), int(match["index"], 16))
