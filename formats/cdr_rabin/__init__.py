@@ -1,0 +1,1 @@
+"""The reduction method ``rabin``: splits streams where restic would."""

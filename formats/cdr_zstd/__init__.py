@@ -1,0 +1,1 @@
+"""The reduction method ``zstd``: each blob as one zstd frame."""

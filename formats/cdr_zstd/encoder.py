@@ -1,0 +1,45 @@
+"""Blob to zstd frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import zstandard
+
+from cdr_plugin.contracts import Encoder, Settings
+from cdr_plugin.errors import UserError
+from cdr_plugin.model.blobs import Buffer
+
+DEFAULT_LEVEL = 3
+"""restic's ``auto``."""
+
+MAX_LEVEL = 19
+"""Above it the window may pass the 8 MiB that decoders grant."""
+
+
+class ZstdEncoder(Encoder):
+    """Frames with content size, without checksum (blobs are checked by SHA-256), without dictionary.
+
+    ``encode_many`` stays the loop: ``multi_compress_to_buffer`` is within noise of it (two threads,
+    blobs of 300 bytes, 2 KB, 16 KB: 4.0, 14 and 130 microseconds per blob against 4.8, 13 and 123), and
+    keeps one buffer for the whole batch alive as long as a single frame of it.
+    """
+
+    def __init__(self, level: int) -> None:
+        # The library's defaults: content size yes, checksum no. One object saves the set-up per blob.
+        self._compress = zstandard.ZstdCompressor(level=level).compress
+
+    def encode(self, blob: Buffer, bases: Sequence[bytes] = ()) -> Buffer | None:
+        frame = self._compress(blob)
+        return frame if len(frame) < len(blob) else None
+
+
+def checked_level(settings: Settings) -> int:
+    """The compression level that a ``[...reduce.zstd]`` table asks for; UserError."""
+    for key in settings:
+        if key != "level":
+            raise UserError(f"reduce.zstd: unknown key {key!r}; there is: level")
+    level = settings.get("level", DEFAULT_LEVEL)
+    if type(level) is not int or not 1 <= level <= MAX_LEVEL:
+        raise UserError(f"reduce.zstd: level must be a whole number from 1 to {MAX_LEVEL}, not {level!r}")
+    return level
