@@ -1,0 +1,99 @@
+"""How an item takes its final name: made under a temporary one beside it, renamed when complete.
+
+What a crash leaves behind is named ``.cdr-restore-<run>-<number>`` and may be deleted. Nothing is
+fsynced, as in restic: a process may die at any moment, but after a power failure a restore
+should be run again (with ``if-changed``, which only repairs).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from enum import Enum, auto
+
+from cdr_plugin.restore.folders import Folder, Folders
+from cdr_plugin.restore.options import Overwrite
+
+TEMPORARY_PREFIX = b".cdr-restore-"
+
+
+class Verdict(Enum):
+    """What to do with an item, given what is at its place."""
+
+    WRITE = auto()
+    SKIP = auto()
+    COMPARE = auto()
+    """A regular file of the right size is there; its content decides."""
+
+
+class Places:
+    """Names in the target: which are free, and how to take them."""
+
+    def __init__(self, folders: Folders, overwrite: Overwrite) -> None:
+        self._folders = folders
+        self._overwrite = overwrite
+        self._prefix = TEMPORARY_PREFIX + secrets.token_hex(4).encode() + b"-"
+        self._number = 0
+
+    def temporary(self) -> bytes:
+        self._number += 1
+        return self._prefix + b"%x" % self._number
+
+    def existing(self, folder: Folder, name: bytes) -> os.stat_result | None:
+        """What is at the place; nothing can be in a folder that we made."""
+        if folder.fresh:
+            return None
+        try:
+            return os.stat(name, dir_fd=self._folders.fd(folder), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def decide(self, found: os.stat_result | None, mtime_ns: int, size: int | None) -> Verdict:
+        """``size``: of a regular file to be restored, else None. OSError when a folder is there."""
+        if found is None:
+            return Verdict.WRITE
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError("exists in the target and is a folder; move it away to restore this one")
+        if self._overwrite is Overwrite.NEVER:
+            return Verdict.SKIP
+        if self._overwrite is Overwrite.IF_NEWER:
+            return Verdict.WRITE if mtime_ns > found.st_mtime_ns else Verdict.SKIP
+        # A file with several names is replaced, never mended: the other names are not ours.
+        same_shape = stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_nlink == 1
+        if self._overwrite is Overwrite.IF_CHANGED and same_shape:
+            return Verdict.COMPARE
+        return Verdict.WRITE
+
+    def take(self, folder: Folder, temporary: bytes, name: bytes) -> None:
+        """Give the complete item its name; OSError, and then the temporary one is gone too."""
+        fd = self._folders.fd(folder)
+        try:
+            # Looked at again: hours may have passed since the decision.
+            if self._overwrite is Overwrite.NEVER and self.existing(folder, name) is not None:
+                raise FileExistsError("appeared in the target during the restore; kept")
+            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+        except OSError:
+            os.unlink(temporary, dir_fd=fd)
+            raise
+
+    def link(self, source: Folder, source_name: bytes, folder: Folder, name: bytes) -> None:
+        """Make ``name`` another name of a file in ``source``; OSError."""
+        source_fd = os.dup(self._folders.fd(source))
+        try:
+            fd = self._folders.fd(folder)
+            temporary = self.temporary()
+            os.link(source_name, temporary, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
+            self.take(folder, temporary, name)
+            if not folder.fresh:
+                # Renaming one name of a file onto another one of the same file does nothing.
+                self.discard(folder, temporary)
+        finally:
+            os.close(source_fd)
+
+    def discard(self, folder: Folder, temporary: bytes) -> None:
+        """Remove a temporary name that is not wanted any more; no error when it is gone."""
+        try:
+            os.unlink(temporary, dir_fd=self._folders.fd(folder))
+        except OSError:
+            pass
