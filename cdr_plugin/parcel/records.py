@@ -83,7 +83,9 @@ class Part:
 
 Record: TypeAlias = Preamble | Payload | FirstPart | Part | SignedAttestation | SignedVersionRecord
 
-_RECORDS: frozenset[type] = frozenset((Preamble, Payload, FirstPart, Part, SignedAttestation, SignedVersionRecord))
+_RECORDS: frozenset[type] = frozenset(
+    (Preamble, Payload, FirstPart, Part, SignedAttestation, SignedVersionRecord)
+)
 
 
 def iter_records(
@@ -96,9 +98,7 @@ def iter_records(
     good.
     """
     if len(plaintext) > MAX_SEGMENT_PLAINTEXT_BYTES:
-        raise FormatError(
-            f"{what}: {len(plaintext)} bytes of records are over the limit"
-        )
+        raise FormatError(f"{what}: {len(plaintext)} bytes of records are over the limit")
     # The hook makes a record of each array as soon as it is complete, also of nested ones, which
     # then are no valid field of the outer one: nesting fails before it can take memory.
     unpacker = msgpack.Unpacker(
@@ -125,10 +125,9 @@ def _checked(unpacker: Iterator[Any]) -> Iterator[Record]:
     if not isinstance(first, Preamble):
         raise FormatError("does not start with a preamble")
     yield first
-    record: Any
     for record in unpacker:
-        if record.__class__ not in _RECORDS:
-            raise FormatError(f"a bare {record.__class__.__name__} between records")
+        if type(record) not in _RECORDS:
+            raise FormatError(f"a bare {type(record).__name__} between records")
         yield record
 
 
