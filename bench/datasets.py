@@ -4,7 +4,7 @@ many    116,000 small files, 1.8 GB: about half copied from this machine's /usr 
         256 KiB, chosen by the seed), the rest generated (log-normal sizes, two thirds text), and
         35 % of all files are copies of another one, as in real homes and source trees.
 random  2 GB of incompressible bytes in 5 files.
-mixed   1 GB as on a desk: zipped office documents, sources of /usr, big logs, an SQLite database.
+mixed   1.1 GB as on a desk: zipped office documents, sources of /usr, big logs, an SQLite database.
 
 What is generated is the same everywhere; what is copied is the same for every contestant of one machine.
 """

@@ -52,7 +52,7 @@ def main() -> int:
         report = args.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"
         measure_all(args, names, report)
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {error}\nWhat was made so far is in {args.work}.", file=sys.stderr)
         return 1
     if not args.keep:
         shutil.rmtree(args.work)
@@ -78,12 +78,11 @@ def chosen_contestants(only: str) -> list[str]:
 def measure_all(args: argparse.Namespace, names: list[str], report: Path) -> None:
     """Everything; each record is on disk as soon as it is known, the table is written at the end."""
     records: list[Record] = []
-    with report.open("w") as file:
-        for record in all_records(args, names):
-            records.append(record)
+    for record in all_records(args, names):
+        records.append(record)
+        with report.open("a") as file:
             file.write(json.dumps(record) + "\n")
-            file.flush()
-            print(progress(record), file=sys.stderr)
+        print(progress(record), file=sys.stderr)
     table = markdown(records)
     report.with_suffix(".md").write_text(table)
     print(table)
