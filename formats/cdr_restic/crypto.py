@@ -19,6 +19,7 @@ IV_BYTES = 16
 TAG_BYTES = 16
 OVERHEAD = IV_BYTES + TAG_BYTES
 _NO_IV = bytes(IV_BYTES)
+_NONCES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,15 @@ class Sealer:
 
     def __init__(self, key: KeyMaterial) -> None:
         self._r = key.mac_r
+        self._nonces: list[tuple[bytes, bytes]] = []
+        self._process = 0
         self._block: CipherContext = Cipher(algorithms.AES(key.mac_k), modes.ECB()).encryptor()
         self._stream: CipherContext = Cipher(algorithms.AES(key.encrypt), modes.CTR(_NO_IV)).encryptor()
 
     def seal_into(self, out: memoryview, offset: int, data: Buffer) -> int:
         """Seal ``data`` into ``out`` at ``offset``; the offset behind. ``out`` must have room for
         ``len(data) + OVERHEAD`` bytes there."""
-        iv = os.urandom(IV_BYTES)
+        iv, pad = self._nonce()
         begin = offset + IV_BYTES
         end = begin + len(data)
         behind = end + TAG_BYTES
@@ -55,8 +58,18 @@ class Sealer:
         self._stream.reset_nonce(iv)
         # The room asked for is longer than the data by up to a block; the tag's place lends it.
         self._stream.update_into(data, out[begin:behind])
-        out[end:behind] = Poly1305.generate_tag(self._r + self._block.update(iv), out[begin:end])
+        out[end:behind] = Poly1305.generate_tag(self._r + pad, out[begin:end])
         return behind
+
+    def _nonce(self) -> tuple[bytes, bytes]:
+        """A fresh IV and its encrypted block. Drawn 64 at a time: one by one they cost 3 of 12
+        microseconds. Never drawn in one process and used in another, as after a fork."""
+        if not self._nonces or self._process != os.getpid():
+            self._process = os.getpid()
+            ivs = os.urandom(_NONCES * IV_BYTES)
+            pads = self._block.update(ivs)
+            self._nonces = [(ivs[i : i + 16], pads[i : i + 16]) for i in range(0, len(ivs), 16)]
+        return self._nonces.pop()
 
     def seal(self, data: Buffer) -> bytes:
         sealed = bytearray(len(data) + OVERHEAD)
