@@ -18,9 +18,9 @@ from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.contracts import Encoder
 from cdr_plugin.files import write_durably
 from cdr_plugin.model.blobs import PLAIN, BlobId, BlobType, Buffer, Payload
-from cdr_plugin.parcel.records import SegmentBuilder
+from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.segment import Parcel
-from cdr_plugin.parcel.version_record import SignedVersionRecord
+from cdr_plugin.parcel.version import SignedVersionRecord
 
 _SEGMENTS_IN_FLIGHT = 3  # sealed or waiting to be: 24 MiB; more did not make a 2 GB run faster
 
@@ -67,7 +67,7 @@ class Spooler:
         self._state = state
         self._spool = spool
         self._parcel = parcel
-        self._parcel_ord = state.open_parcel(parcel.id, parcel.secret)
+        self._parcel_ord = state.open_parcel(parcel.id, parcel.secret.to_bytes())
         self._builder = builder
         self._known = known
         self._make_encoders = encoders
@@ -133,38 +133,47 @@ class Spooler:
         keys, self._keys = b"".join(self._keys), []
         self._writing.append(self._writer.submit(self._seal, self._next_index, plaintext, keys))
         self._next_index += 1
-        while len(self._writing) > _SEGMENTS_IN_FLIGHT or (self._writing and self._writing[0].done()):
-            self._record(self._writing.pop(0).result())
+        # The newest stays unrecorded: if it is the version's last, its row comes with the version's.
+        while len(self._writing) > _SEGMENTS_IN_FLIGHT or (len(self._writing) > 1 and self._writing[0].done()):
+            self._record_oldest()
+
+    def _submit_rest(self) -> None:
+        rest = self._builder.finish()
+        if rest is not None:
+            self._submit(rest)
 
     def _seal(self, index: int, plaintext: Buffer, keys: bytes) -> Sealed:
         sealed = self._parcel.seal(index, plaintext)
         write_durably(spool_path(self._spool, self._parcel.id, index), sealed)
         return Sealed(index, len(sealed), sha256(sealed).digest(), keys)
 
-    def _record(self, sealed: Sealed) -> None:
+    def _record_oldest(self) -> None:
+        sealed = self._writing.pop(0).result()
         self.counts.spooled_bytes += sealed.size
         self._state.add_segment(self._parcel_ord, *sealed)
 
-    def finish(self, signed: SignedVersionRecord, version: VersionRow) -> None:
+    def finish(self, version: VersionRow) -> None:
         """Put the version record behind everything else; when this returns the version is captured."""
         with self._lock:
-            for plaintext in [*self._builder.add_version(signed), *self._builder.finish()]:
-                self._submit(plaintext)
-            *earlier, last = [future.result() for future in self._writing]
-            self._writing.clear()
-            for sealed in earlier:
-                self._record(sealed)
+            for row in (*self._state.versions_to_repeat(), version):
+                for plaintext in self._builder.add_version(SignedVersionRecord(row.record, row.signature)):
+                    self._submit(plaintext)
+            self._submit_rest()
+            while len(self._writing) > 1:
+                self._record_oldest()
+            last = self._writing.pop().result()
             self.counts.spooled_bytes += last.size
-            self._state.capture(self._parcel_ord, *last, version)
+            # Keys of the last blobs may still wait for a segment that never opened.
+            keys = last.keys + b"".join(self._keys)
+            self._state.capture(self._parcel_ord, last.index, last.size, last.sha256, keys, version)
         self.close()
 
     def keep(self) -> None:
         """The run ends without a version: keep what was encoded, so that it costs no byte twice."""
         with self._lock:
-            for plaintext in self._builder.finish():
-                self._submit(plaintext)
+            self._submit_rest()
             while self._writing:
-                self._record(self._writing.pop(0).result())
+                self._record_oldest()
         self.close()
 
     def close(self) -> None:

@@ -23,10 +23,13 @@ CREATE TABLE segments (
     parcel INTEGER NOT NULL REFERENCES parcels(ord), idx INTEGER NOT NULL, size INTEGER NOT NULL,
     sha256 BLOB NOT NULL, state TEXT NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
 CREATE TABLE versions (
-    number INTEGER PRIMARY KEY, parcel INTEGER NOT NULL, record BLOB NOT NULL, hash BLOB NOT NULL,
-    tree BLOB NOT NULL, time TEXT NOT NULL, state TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '',
+    number INTEGER PRIMARY KEY, parcel INTEGER NOT NULL, record BLOB NOT NULL, signature BLOB NOT NULL,
+    hash BLOB NOT NULL, again INTEGER NOT NULL DEFAULT 0, tree BLOB NOT NULL, time TEXT NOT NULL, state TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '',
     reason TEXT NOT NULL DEFAULT '')
 """
+_COUNT_GENERATION = (
+    "INSERT INTO meta VALUES ('generation', '1') ON CONFLICT(key) DO UPDATE SET value=CAST(value AS INT)+1"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class VersionRow:
 
     number: int
     record: bytes
+    signature: bytes
     hash: bytes
     tree: bytes
     time: str
@@ -122,9 +126,13 @@ class ClientState:
                 (parcel, index, size, sha256, SegmentState.SPOOLED, keys),
             )
             db.execute("UPDATE parcels SET closed=1 WHERE ord=?", (parcel,))
+            db.execute("UPDATE versions SET again=0")
             db.execute(
-                "INSERT INTO versions (number, parcel, record, hash, tree, time, state) VALUES (?,?,?,?,?,?,?)",
-                (version.number, parcel, version.record, version.hash, version.tree, version.time, version.state),
+                "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state) VALUES (?,?,?,?,?,?,?,?)",
+                (
+                    version.number, parcel, version.record, version.signature, version.hash, version.tree,
+                    version.time, version.state,
+                ),  # fmt: skip
             )
 
     def close_parcels(self) -> None:
@@ -151,10 +159,22 @@ class ClientState:
         )
         return [SegmentRow(ord_, id_, idx, size, sha, SegmentState(state)) for ord_, id_, idx, size, sha, state in rows]
 
-    def segments_of(self, parcel_ord: int) -> set[int]:
-        """The indexes recorded for a parcel."""
-        rows = self._db.connection.execute("SELECT idx FROM segments WHERE parcel=?", (parcel_ord,))
-        return {row[0] for row in rows}
+    def first_unsent(self, parcel_ord: int) -> int | None:
+        """The lowest index of a parcel that waits to be sent; None when none does."""
+        row = self._db.connection.execute(
+            "SELECT MIN(idx) FROM segments WHERE parcel=? AND state=?", (parcel_ord, SegmentState.SPOOLED)
+        ).fetchone()
+        return row[0] if row[0] is None else int(row[0])
+
+    def lose(self, segment: SegmentRow) -> None:
+        """The spooled object is no more: its row goes, its blobs count as never sent."""
+        with self._db.transaction() as db:
+            db.execute(
+                "UPDATE segments SET keys=x'', state=? WHERE parcel=? AND idx=?",
+                (SegmentState.RELEASED, segment.parcel_ord, segment.index),
+            )
+            db.execute("UPDATE versions SET again=1 WHERE parcel=?", (segment.parcel_ord,))
+            db.execute(_COUNT_GENERATION)
 
     def advance(self, segments: Iterable[SegmentRow], event: SegmentEvent) -> None:
         """Apply one event to segments in one transaction; those already past it stay."""
@@ -181,9 +201,7 @@ class ClientState:
                 kept = [key for key in cut if key not in missing]
                 if len(kept) != len(cut):
                     db.execute("UPDATE segments SET keys=? WHERE parcel=? AND idx=?", (b"".join(kept), parcel, index))
-            db.execute(
-                "INSERT INTO meta VALUES ('generation', '1') ON CONFLICT(key) DO UPDATE SET value=CAST(value AS INT)+1"
-            )
+            db.execute(_COUNT_GENERATION)
 
     @property
     def catalog_generation(self) -> int:
@@ -200,11 +218,21 @@ class ClientState:
         found = self.versions("ORDER BY number DESC LIMIT 1")
         return found[0] if found else None
 
+    def versions_to_repeat(self) -> list[VersionRow]:
+        """Versions whose record may have been in a segment that was lost; the next version's parcel
+        carries them again."""
+        return self.versions("WHERE again=1 ORDER BY number")
+
     def versions(self, tail: str = "ORDER BY number") -> list[VersionRow]:
         rows = self._db.connection.execute(
-            f"SELECT number, record, hash, tree, time, state, snapshot, reason FROM versions {tail}"  # noqa: S608
+            f"SELECT number, record, signature, hash, tree, time, state, snapshot, reason FROM versions {tail}"  # noqa: S608
         )
-        return [VersionRow(*row[:5], VersionState(row[5]), *row[6:]) for row in rows]
+        return [VersionRow(*row[:6], VersionState(row[6]), *row[7:]) for row in rows]
+
+    def parcel_of_version(self, number: int) -> int | None:
+        """Order of the parcel that carried a version's record; None for an unknown number."""
+        row = self._db.connection.execute("SELECT parcel FROM versions WHERE number=?", (number,)).fetchone()
+        return int(row[0]) if row else None
 
     def set_version(self, number: int, state: VersionState, snapshot: str, reason: str) -> None:
         with self._db.transaction() as db:

@@ -14,6 +14,7 @@ from cdr_plugin.model.trees import GO_DIR, Node, encode_tree
 from cdr_plugin.model.versions import Snapshot
 
 PIN_HOST = "cdr-pin"
+PIN_TAG = "cdr-pin"
 _FOLDER_BLOBS = 4096  # 280 KB of tree; a pin of 10 million blobs has a root of 2,500 entries
 _EPOCH = "1970-01-01T00:00:00Z"
 
@@ -22,15 +23,20 @@ def pin_path(client: bytes) -> str:
     return f"/{client.hex()}"
 
 
+def is_pin(snapshot: Snapshot) -> bool:
+    """By its tag too: a client may have any host name, but no tag of ours."""
+    return snapshot.hostname == PIN_HOST and snapshot.tags == [PIN_TAG]
+
+
 def renew_pin(repo: RepositoryPass, client: bytes, blobs: Sequence[BlobId], time: str) -> None:
     """Make the client's pin name exactly ``blobs`` (sorted); the new one is written before old ones go."""
-    old = [v for v in repo.versions if v.snapshot.hostname == PIN_HOST and v.snapshot.paths == [pin_path(client)]]
+    old = [v for v in repo.versions if is_pin(v.snapshot) and v.snapshot.paths == [pin_path(client)]]
     if blobs:
         tree = _write_tree(repo, blobs)
         if len(old) == 1 and old[0].snapshot.tree == tree.hex():
             return
         repo.add_version(
-            Snapshot(time=time, tree=tree.hex(), paths=[pin_path(client)], hostname=PIN_HOST, tags=["cdr-pin"])
+            Snapshot(time=time, tree=tree.hex(), paths=[pin_path(client)], hostname=PIN_HOST, tags=[PIN_TAG])
         )
     for version in old:
         repo.remove_version(version.id)

@@ -36,10 +36,12 @@ CREATE TABLE missing (client INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (c
 
 
 class VersionState(StrEnum):
-    """Of a version at the top; ``pending`` waits for blobs or for an earlier number."""
+    """Of a version at the top; ``pending`` waits for blobs or for an earlier number, ``incomplete``
+    was closed because a later version became complete first."""
 
     PENDING = "pending"
     COMMITTED = "committed"
+    INCOMPLETE = "incomplete"
     REJECTED = "rejected"
 
 

@@ -1,0 +1,226 @@
+"""``cdr backup``: make a version into the spool. Works offline; exit 0 means captured.
+
+The order of durable actions is that of docs/design/client-state.md.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from cdr_plugin import __version__
+from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, archive
+from cdr_plugin.client.spooler import Spooler, SpoolCounts, spool_path
+from cdr_plugin.client.state import ClientState, VersionRow
+from cdr_plugin.client.states import SegmentState, VersionState
+from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.errors import CdrError
+from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, remove_temporaries
+from cdr_plugin.model.times import time_formatter
+from cdr_plugin.model.versions import SnapshotSummary
+from cdr_plugin.parcel.builder import SegmentBuilder
+from cdr_plugin.parcel.records import Preamble
+from cdr_plugin.parcel.segment import Parcel
+from cdr_plugin.parcel.version import VERSION_RECORD_FORMAT, VersionRecord, chunker_id, sign_version_record
+from cdr_plugin.reporter import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """What one run of ``cdr backup`` is asked to do beyond the configuration."""
+
+    archive: ArchiveOptions
+    tags: Sequence[str] = ()
+    excludes: Sequence[str] = ()
+    hostname: str = ""
+    force: bool = False
+    skip_if_unchanged: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """``version`` is None when none was made: dry run, or nothing changed and that was asked for."""
+
+    version: int | None
+    archive: ArchiveResult
+    spool: SpoolCounts
+    duration_s: float
+
+
+def backup(client: ClientTier, options: BackupOptions, reporter: Reporter) -> BackupResult:
+    """One version, captured when this returns. NotConvenientError while another run is at it."""
+    with exclusive(client.state_folder / "backup.lock", f"backup of {client.name}"):
+        return _Run(client, options, reporter).run()
+
+
+class _Run:
+    def __init__(self, client: ClientTier, options: BackupOptions, reporter: Reporter) -> None:
+        self.client = client
+        self.options = options
+        self.reporter = reporter
+        self.started_s = time.time()
+        self.state: ClientState = client.state
+        self.previous = self.state.newest_version()
+        self.number = self.previous.number + 1 if self.previous else 1
+        self.generation = self.state.catalog_generation
+
+    def run(self) -> BackupResult:
+        _sweep(self.client)
+        new_catalog = self.client.state_folder / f"{TEMPORARY_PREFIX}catalog"
+        if self.options.dry_run:
+            return self._dry_run(new_catalog)
+        spooler = self._spooler()
+        try:
+            result = self._archive(spooler, new_catalog)
+            if self._unchanged(result):
+                spooler.keep()
+                return BackupResult(None, result, spooler.counts, time.time() - self.started_s)
+            self._capture(spooler, result, new_catalog)
+        except (CdrError, KeyboardInterrupt):
+            spooler.keep()
+            raise
+        except BaseException:
+            spooler.close()
+            raise
+        return BackupResult(self.number, result, spooler.counts, time.time() - self.started_s)
+
+    def _dry_run(self, new_catalog: Path) -> BackupResult:
+        sink = CountingSink(set(self.state.known()))
+        try:
+            result = self._archive(sink, new_catalog)
+        finally:
+            new_catalog.unlink(missing_ok=True)
+        return BackupResult(None, result, sink.counts, time.time() - self.started_s)
+
+    def _unchanged(self, result: ArchiveResult) -> bool:
+        same = self.previous is not None and self.previous.tree == result.root_tree
+        return self.options.skip_if_unchanged and same
+
+    def _spooler(self) -> Spooler:
+        ticket = self.client.ticket
+        parcel = Parcel.new(self.client.identity.signing, ticket.group, ticket.sealing)
+        preamble = Preamble(self.number, self.client.fingerprint, chunker_id(ticket.chunker), f"cdr {__version__}")
+        builder = SegmentBuilder(preamble)
+        return Spooler(self.state, self.client.spool, parcel, builder, self.client.encoders, set(self.state.known()))
+
+    def _archive(self, sink: Spooler | CountingSink, new_catalog: Path) -> ArchiveResult:
+        return archive(
+            self.options.archive,
+            sink,
+            splitter=self.client.splitter_factory(),
+            old_catalog=None if self.options.force else self._old_catalog(),
+            new_catalog=new_catalog,
+            reporter=self.reporter,
+        )
+
+    def _old_catalog(self) -> Path | None:
+        if self.previous is None:
+            return None
+        path = self.state.catalog_path(self.previous.number, self.generation)
+        return path if path.exists() else None
+
+    def _capture(self, spooler: Spooler, result: ArchiveResult, new_catalog: Path) -> None:
+        record = self._record(result, spooler.counts)
+        signed = sign_version_record(record, self.client.identity.signing)
+        catalog = self.state.catalog_path(self.number, self.generation)
+        new_catalog.replace(catalog)
+        spooler.finish(
+            VersionRow(
+                self.number,
+                signed.body,
+                signed.signature,
+                signed.hash,
+                result.root_tree,
+                record.time,
+                VersionState.CAPTURED,
+            )
+        )
+        for path in self.client.state_folder.glob("catalog-*"):
+            if path != catalog:
+                path.unlink(missing_ok=True)
+
+    def _record(self, result: ArchiveResult, counts: SpoolCounts) -> VersionRecord:
+        now = time_formatter(ZoneInfo(self.client.zone_name))
+        started = now(int(self.started_s), int(self.started_s % 1 * 1e9))
+        ended_s = time.time()
+        return VersionRecord(
+            format=VERSION_RECORD_FORMAT,
+            group=self.client.ticket.group,
+            chunker=chunker_id(self.client.ticket.chunker),
+            client=self.client.fingerprint,
+            number=self.number,
+            previous=self.previous.hash if self.previous else b"",
+            tree=result.root_tree,
+            time=started,
+            paths=list(result.paths),
+            hostname=self.options.hostname or platform.node(),
+            username=_username(),
+            uid=os.getuid(),
+            gid=os.getgid(),
+            excludes=list(self.options.excludes),
+            tags=[tag for tag in self.options.tags if tag],
+            program_version=f"cdr {__version__}",
+            summary=SnapshotSummary(
+                backup_start=started,
+                backup_end=now(int(ended_s), int(ended_s % 1 * 1e9)),
+                files_new=result.files_new,
+                files_changed=result.files_changed,
+                files_unmodified=result.files_unmodified,
+                dirs_new=result.dirs_new,
+                dirs_changed=result.dirs_changed,
+                dirs_unmodified=result.dirs_unmodified,
+                data_blobs=counts.data_blobs,
+                tree_blobs=counts.tree_blobs,
+                data_added=counts.data_added,
+                data_added_packed=counts.spooled_bytes,
+                total_files_processed=result.total_files_processed,
+                total_bytes_processed=result.total_bytes_processed,
+            ),
+        )
+
+
+class CountingSink:
+    """The sink of a dry run: counts what would be sent, keeps nothing."""
+
+    def __init__(self, known: set[bytes]) -> None:
+        self.counts = SpoolCounts()
+        self._known = known
+
+    def add_many(self, type_: int, blobs: Sequence[tuple[bytes, bytes | bytearray | memoryview]]) -> None:
+        for id_, data in blobs:
+            key = bytes((type_,)) + id_
+            if key in self._known:
+                continue
+            self._known.add(key)
+            self.counts.data_added += len(data)
+            if type_:
+                self.counts.tree_blobs += 1
+            else:
+                self.counts.data_blobs += 1
+
+
+def _username() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _sweep(client: ClientTier) -> None:
+    """Remove what a crash left: temporary files, and segments that no row names."""
+    state = client.state
+    state.close_parcels()
+    remove_temporaries(client.state_folder)
+    remove_temporaries(client.spool)
+    rows = state.segments(SegmentState.SPOOLED, SegmentState.SENT, SegmentState.TAKEN)
+    named = {spool_path(client.spool, row.parcel_id, row.index).name for row in rows}
+    for entry in os.scandir(client.spool):
+        if entry.name not in named:
+            Path(entry.path).unlink(missing_ok=True)

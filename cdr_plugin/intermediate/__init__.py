@@ -1,0 +1,1 @@
+"""An intermediate tier without reduction methods: it moves objects unopened and holds no key."""

@@ -1,0 +1,101 @@
+"""Writing a client's receipt: cumulative, so that any one of them may be lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Set
+
+from cdr_plugin.contracts import Transport
+from cdr_plugin.identity.register import Client
+from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.parcel.head import Head, HeadParcel
+from cdr_plugin.parcel.limits import MAX_REASON_CHARS, MAX_RECEIPT_BLOBS, MAX_RECEIPT_INDEXES
+from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
+from cdr_plugin.parcel.receipt import (
+    ParcelReceipt,
+    Receipt,
+    RejectedSegment,
+    VersionReceipt,
+    write_receipt,
+)
+from cdr_plugin.parcel.receipt import VersionState as Answered
+from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
+from cdr_plugin.top.tier import TopTier
+
+_RECENT_VERSIONS = 1000
+_STATES = {
+    VersionState.PENDING: Answered.STORED,
+    VersionState.COMMITTED: Answered.COMMITTED,
+    VersionState.INCOMPLETE: Answered.INCOMPLETE,
+    VersionState.REJECTED: Answered.REJECTED,
+}
+
+
+class Answerer:
+    """Writes receipts for one client into one inbox."""
+
+    def __init__(self, top: TopTier, client: Client, rows: ClientRows, inbox: Transport) -> None:
+        self._top = top
+        self._client = client
+        self._rows = rows
+        self._inbox = inbox
+
+    def write(self, head: Head | None, present: Set[tuple[bytes, int]]) -> int:
+        """Write the receipt for what is durable now; how many blobs it calls missing.
+
+        ``present``: segments that lie in the inbox, taken or not.
+        """
+        missing = sorted(self._rows.missing())[:MAX_RECEIPT_BLOBS]
+        versions = self._rows.versions()
+        newest = max((v for v in versions if v.state is VersionState.COMMITTED), key=_number, default=None)
+        receipt = Receipt(
+            serial=self._top.state.next_serial(f"receipt:{self._client.fingerprint.hex()}"),
+            parcels=[self._parcel(parcel, present) for parcel in (head.parcels if head else ())],
+            missing=[(BlobType(key[0]), BlobId(key[1:])) for key in missing],
+            versions=[_version(row) for row in versions[-_RECENT_VERSIONS:]],
+            committed=newest.number if newest else 0,
+            committed_record=newest.hash if newest else b"",
+        )
+        data = write_receipt(
+            receipt,
+            self._top.identity.signing,
+            client=self._client.key,
+            sealing=self._client.sealing,
+            group=self._top.group,
+            issued_s=int(time.time()),
+        )
+        name = answer_name(folder_id(self._client.key, self._top.group), Answer.RECEIPT)
+        self._inbox.put(name, data, overwrite=True)
+        if head is not None:
+            self._top.state.put(f"answered:{self._client.fingerprint.hex()}", str(head.serial).encode())
+        return len(missing)
+
+    def _parcel(self, parcel: HeadParcel, present: Set[tuple[bytes, int]]) -> ParcelReceipt:
+        rows = self._rows.taken(parcel.id)
+        rejected = {index: row for index, row in rows.items() if row[1]}
+        missing = [i for i in range(parcel.segments) if i not in rows and (parcel.id, i) not in present]
+        waits = [i for i in range(parcel.segments) if i not in rows and (parcel.id, i) in present]
+        return ParcelReceipt(
+            id=parcel.id,
+            taken=min(waits, default=parcel.segments),
+            digest=b"",
+            rejected=[
+                RejectedSegment(index=index, object=sha256, reason=reason[:MAX_REASON_CHARS])
+                for index, (sha256, reason) in sorted(rejected.items())[:MAX_RECEIPT_INDEXES]
+            ],
+            missing=missing[:MAX_RECEIPT_INDEXES],
+        )
+
+
+def _number(row: VersionRow) -> int:
+    return row.number
+
+
+def _version(row: VersionRow) -> VersionReceipt:
+    return VersionReceipt(
+        number=row.number,
+        state=_STATES[row.state],
+        record=row.hash,
+        snapshot=row.snapshot,
+        reason=row.reason[:MAX_REASON_CHARS],
+    )

@@ -1,0 +1,226 @@
+"""Committing versions: in number order, each when everything it reaches is possessed and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cdr_plugin.contracts import RepositoryPass, StoredVersion
+from cdr_plugin.errors import CdrError, NotFoundError
+from cdr_plugin.identity.register import Client
+from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.model.times import parse_time
+from cdr_plugin.model.versions import Snapshot
+from cdr_plugin.parcel.version import SignedVersionRecord, VersionRecord, verify_version_record
+from cdr_plugin.top.reachability import Reached, Sources, reach
+from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
+from cdr_plugin.top.verify import Verifier
+
+_TREE = bytes((BlobType.TREE,))
+
+RESERVED_TAGS = "cdr-"
+"""What starts so is written by tiers alone: a client could claim another's versions otherwise."""
+
+
+def version_tag(client: bytes, number: int, record_hash: bytes) -> str:
+    """Marks the snapshot of one version; looked for before one is written and when state is rebuilt."""
+    return f"cdr-version:{client.hex()}:{number}:{record_hash.hex()}"
+
+
+def parse_version_tag(tag: str) -> tuple[bytes, int, bytes] | None:
+    """Client, number and record hash of a version tag; None for any other tag."""
+    kind, _, rest = tag.partition(":")
+    parts = rest.split(":")
+    if kind != "cdr-version" or len(parts) != 3 or not parts[1].isdecimal():
+        return None
+    try:
+        return bytes.fromhex(parts[0]), int(parts[1]), bytes.fromhex(parts[2])
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A version whose snapshot is in the repository."""
+
+    number: int
+    snapshot_id: str
+    client: str
+
+
+class Committer:
+    """Commits what is complete for one client in one pass."""
+
+    def __init__(
+        self, repo: RepositoryPass, rows: ClientRows, client: Client, verifier: Verifier, note: Callable[[str], None]
+    ) -> None:
+        self._repo = repo
+        self._rows = rows
+        self._client = client
+        self._verifier = verifier
+        self._note = note
+
+    def run(self) -> list[Committed]:
+        """Every version that can be committed now, lowest number first.
+
+        An incomplete version waits for its blobs, until a later one of the client is complete: then
+        it is closed, since a client that sent on will not come back for it.
+        """
+        done: list[Committed] = []
+        incomplete: list[VersionRow] = []
+        for row in self._in_order():
+            committed = self._commit(row)
+            if committed is None:
+                incomplete.append(row)
+                continue
+            for earlier in incomplete:
+                self._close(earlier)
+            incomplete.clear()
+            done.append(committed)
+        return done
+
+    def _in_order(self) -> list[VersionRow]:
+        """Pending versions up to the first gap in the numbers."""
+        versions = self._rows.versions()
+        settled = (VersionState.COMMITTED, VersionState.INCOMPLETE)
+        newest = max((v.number for v in versions if v.state in settled), default=0)
+        found = []
+        for row in versions:
+            if row.state is VersionState.PENDING and row.number == newest + 1:
+                found.append(row)
+                newest += 1
+        return found
+
+    def _close(self, row: VersionRow) -> None:
+        reason = "closed as incomplete: blobs are missing, and a later version is complete"
+        self._rows.settle(row, VersionState.INCOMPLETE, reason=reason)
+        self._note(f"client {self._client.name}: version {row.number} {reason}")
+
+    def _commit(self, row: VersionRow) -> Committed | None:
+        signed = SignedVersionRecord(row.record, row.signature)
+        record = verify_version_record(signed, client=self._client.key, group=self._client.group)
+        present = self._find(row)
+        base = self._base(row.number)
+        base_tree = BlobId(bytes.fromhex(base.snapshot.tree)) if base else None
+        reached = reach(BlobId(record.tree), base_tree, self._sources())
+        if reached.missing:
+            self._want(row, reached.missing)
+            return None
+        self._store_trees(reached)
+        snapshot_id = present.id if present else self._repo.add_version(self._snapshot(row, record, base))
+        self._rows.reach([_TREE + id_ for id_ in reached.trees])
+        self._rows.reach(reached.data)
+        self._rows.release(reached.trees)
+        self._rows.settle(row, VersionState.COMMITTED, snapshot=snapshot_id)
+        return Committed(row.number, snapshot_id, self._client.name)
+
+    def _want(self, row: VersionRow, missing: set[bytes]) -> None:
+        """Ask for blobs; the same answer whether or not somebody else's copy is in the repository."""
+        self._rows.disown(missing)
+        self._rows.settle(row, VersionState.PENDING, reason=f"{len(missing)} blobs are missing")
+        if row.reason != f"{len(missing)} blobs are missing":
+            self._note(
+                f"client {self._client.name}: version {row.number} waits for {len(missing)} blobs that it refers to "
+                "but that the client did not deliver, or that the repository lost; the client sends them again"
+            )
+
+    def _find(self, row: VersionRow) -> StoredVersion | None:
+        """The snapshot of this very version, if a pass that crashed has written it already."""
+        tag = version_tag(self._client.fingerprint, row.number, row.hash)
+        return next((v for v in self._repo.versions if tag in v.snapshot.tags), None)
+
+    def _base(self, number: int) -> StoredVersion | None:
+        """The client's newest earlier version whose snapshot is present now."""
+        best: tuple[int, StoredVersion | None] = (0, None)
+        for version in self._repo.versions:
+            for tag in version.snapshot.tags:
+                parsed = parse_version_tag(tag)
+                if parsed and parsed[0] == self._client.fingerprint and best[0] < parsed[1] < number:
+                    best = (parsed[1], version)
+        return best[1]
+
+    def _sources(self) -> Sources:
+        return Sources(self._rows.possesses, self._repo.has, self.read_tree)
+
+    def read_tree(self, id_: BlobId) -> bytes:
+        """A tree that is held for its version, or in the repository."""
+        held = self._rows.held(id_)
+        if held is not None:
+            return self._verifier.verify(held).data
+        if not self._repo.has(BlobType.TREE, id_):
+            raise NotFoundError(f"tree {id_.hex()[:10]} is not here")
+        return self._repo.read(BlobType.TREE, id_)
+
+    def _store_trees(self, reached: Reached) -> None:
+        for id_ in reached.trees:
+            held = self._rows.held(id_)
+            if held is not None and not self._repo.has(BlobType.TREE, id_):
+                self._repo.add(BlobType.TREE, id_, self._verifier.verify(held).data, held)
+
+    def _snapshot(self, row: VersionRow, record: VersionRecord, base: StoredVersion | None) -> Snapshot:
+        return Snapshot(
+            time=row.time,
+            parent=base.id if base else "",
+            tree=record.tree.hex(),
+            paths=list(record.paths),
+            hostname=self._client.hostname,
+            username=record.username,
+            uid=record.uid,
+            gid=record.gid,
+            excludes=list(record.excludes),
+            tags=[*record.tags, version_tag(self._client.fingerprint, row.number, row.hash)],
+            program_version=record.program_version,
+            summary=record.summary,
+        )
+
+
+def admit(
+    rows: ClientRows, signed: SignedVersionRecord, client: Client, now: str, note: Callable[[str], None]
+) -> None:
+    """Take a version record in: verify it against the client's chain, or reject it with the reason.
+
+    Replays change nothing. A number that another record has taken is a fork: the first stays.
+    """
+    try:
+        record = verify_version_record(signed, client=client.key, group=client.group)
+    except CdrError as error:
+        note(f"client {client.name}: a version record was refused: {error}")
+        return
+    known = rows.versions()
+    if any(v.number == record.number and v.hash == signed.hash for v in known):
+        return
+    time = _sane_time(record, known, client, now, note)
+    row = VersionRow(record.number, signed.body, signed.signature, signed.hash, VersionState.PENDING, time)
+    reason = _objection(record, known)
+    if reason:
+        note(f"client {client.name}: version {record.number} rejected: {reason}")
+        rows.settle(row, VersionState.REJECTED, reason=reason)
+    else:
+        rows.put_version(row)
+
+
+def _objection(record: VersionRecord, known: list[VersionRow]) -> str:
+    """Why the record cannot be a version of this client; empty when it can."""
+    valid = {v.number: v for v in known if v.state is not VersionState.REJECTED}
+    if any(tag.startswith(RESERVED_TAGS) for tag in record.tags):
+        return f"tags that start with {RESERVED_TAGS!r} are not the client's to give"
+    if record.number in valid:
+        return "another version has this number: a fork of the client's history"
+    before = valid.get(record.number - 1)
+    if before is not None and record.previous != before.hash:
+        return "it does not follow the client's previous version: a fork of the client's history"
+    if (record.number == 1) != (not record.previous):
+        return "its number and its previous version contradict each other"
+    return ""
+
+
+def _sane_time(
+    record: VersionRecord, known: list[VersionRow], client: Client, now: str, note: Callable[[str], None]
+) -> str:
+    """The record's time, or ``now`` when it lies in the future or not after the version before."""
+    earlier = [v for v in known if v.state is not VersionState.REJECTED and v.number < record.number]
+    newest = max((parse_time(v.time) for v in earlier), default=(-(1 << 62), 0))
+    if newest < parse_time(record.time) <= parse_time(now):
+        return record.time
+    note(f"client {client.name}: version {record.number} claims the time {record.time}; the receipt time is used")
+    return now

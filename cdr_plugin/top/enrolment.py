@@ -1,0 +1,44 @@
+"""Admitting clients: requests in the inbox that redeem a ticket of ours."""
+
+from __future__ import annotations
+
+import time
+
+from cdr_plugin.errors import CdrError, NotFoundError
+from cdr_plugin.identity.register import Client
+from cdr_plugin.identity.ticket import open_enrolment
+from cdr_plugin.parcel.naming import EnrolmentName, folder_id
+from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.inbox import Inbox
+from cdr_plugin.top.tier import TopTier
+
+
+def admit_clients(top: TopTier, inbox: Inbox, reporter: Reporter) -> list[Client]:
+    """Redeem what can be redeemed. A request that is refused is reported and stays where it is."""
+    admitted = []
+    for object_name, name in inbox.enrolments:
+        try:
+            data = inbox.transport.get(object_name)
+            enrolment = open_enrolment(
+                data,
+                keys=top.identity.sealing_keys(top.group),
+                group=top.group,
+                tier=top.identity.signing.public,
+                now_s=time.time(),
+            )
+            _check_folder(name, folder_id(enrolment.client, top.group))
+            client = top.register.redeem(enrolment, now_s=time.time())
+        except NotFoundError:
+            continue
+        except CdrError as error:
+            reporter.error(object_name, "receive", error)
+            continue
+        inbox.transport.delete(object_name)
+        reporter.note(f"client {client.name} enrolled in group {client.group} ({client.fingerprint.hex()[:16]})")
+        admitted.append(client)
+    return admitted
+
+
+def _check_folder(name: EnrolmentName, folder: str) -> None:
+    if name.folder != folder:
+        raise CdrError("this request lies in another client's folder; refused")

@@ -1,0 +1,195 @@
+"""Reading one client's segments ahead of the repository: get, open, decode, verify.
+
+A generator that a thread runs ahead of the pass. It yields events in the order of the segments;
+the pass applies them. What is wrong with a segment is named and rejected, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from cdr_plugin.contracts import Transport
+from cdr_plugin.errors import AuthenticationError, CdrError, FormatError, NotFoundError, PluginError, UnknownVersionError
+from cdr_plugin.identity.keys import SealingKey, VerifyKey
+from cdr_plugin.identity.register import Client, Register
+from cdr_plugin.model.blobs import Payload
+from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
+from cdr_plugin.parcel.parts import PartAssembler
+from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
+from cdr_plugin.parcel.segment import open_segment, segment_label
+from cdr_plugin.parcel.version import SignedVersionRecord
+from cdr_plugin.top.verify import VerifiedBlob, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A segment object in the inbox: its name there, where it belongs, its size in bytes."""
+
+    name: str
+    parcel_id: bytes
+    index: int
+    size: int
+
+    @property
+    def label(self) -> str:
+        return segment_label(self.parcel_id, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    """Verified blobs, ready to be stored."""
+
+    blobs: Sequence[VerifiedBlob]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version record, not yet verified."""
+
+    signed: SignedVersionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Everything up to and including these segments has been yielded; SHA-256 of each object."""
+
+    segments: Sequence[tuple[Arrival, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A segment of which nothing, or not everything, can be used; the client sends it again."""
+
+    arrival: Arrival
+    sha256: bytes
+    error: CdrError
+
+
+Event = Blobs | Version | Taken | Rejected
+
+
+class Intake:
+    """Opens the segments of one client. One per thread."""
+
+    def __init__(
+        self,
+        inbox: Transport,
+        client: Client,
+        keys: Sequence[SealingKey],
+        register: Register,
+        verifier: Verifier,
+        temporary: Path,
+        note: Callable[[str], None],
+    ) -> None:
+        self._inbox = inbox
+        self._client = client
+        self._keys = keys
+        self._register = register
+        self._verifier = verifier
+        self._note = note
+        self._parts = PartAssembler(temporary)
+        self._waiting: list[tuple[Arrival, bytes]] = []
+        self._next = 0
+
+    def events(self, arrivals: Sequence[Arrival]) -> Iterator[Event]:
+        """Events for segments of one or several parcels, each parcel's in ascending order."""
+        parcel: bytes | None = None
+        for arrival in arrivals:
+            if arrival.parcel_id != parcel:
+                parcel = arrival.parcel_id
+                self._parts.drop()
+                self._waiting.clear()
+                self._next = 0
+            yield from self._one(arrival)
+
+    def _one(self, arrival: Arrival) -> Iterator[Event]:
+        try:
+            data = self._get(arrival)
+        except NotFoundError:
+            return  # taken away meanwhile; the head tells whether it is missing
+        except FormatError as error:
+            yield Rejected(arrival, b"", error)
+            return
+        digest = sha256(data).digest()
+        try:
+            opened = open_segment(
+                data,
+                group=self._client.group,
+                keys=self._keys,
+                accept=self._accept,
+                parcel_id=arrival.parcel_id,
+                index=arrival.index,
+            )
+        except UnknownVersionError as error:
+            self._note(f"{self._client.name}: {error}")  # of a newer CDR: stays where it is
+            return
+        except (FormatError, AuthenticationError) as error:
+            yield Rejected(arrival, digest, error)
+            return
+        yield from self._contents(arrival, digest, opened.plaintext)
+
+    def _get(self, arrival: Arrival) -> bytes:
+        if arrival.size > MAX_SEGMENT_OBJECT_BYTES:
+            raise FormatError(f"{arrival.label}: {arrival.size} bytes are more than a segment may have")
+        return self._inbox.get(arrival.name, 0, MAX_SEGMENT_OBJECT_BYTES + 1)
+
+    def _accept(self, sender: VerifyKey) -> None:
+        if sender != self._client.key:
+            raise AuthenticationError(f"signed by another client than {self._client.name}, in whose folder it lies")
+        self._register.accept(sender, self._client.group)
+
+    def _contents(self, arrival: Arrival, digest: bytes, plaintext: bytearray) -> Iterator[Event]:
+        if arrival.index != self._next:
+            # A gap: what began in the segment that is not here cannot be completed now.
+            self._parts.drop()
+            self._waiting.clear()
+        self._next = arrival.index + 1
+        failures: list[CdrError] = []
+        versions: list[SignedVersionRecord] = []
+        orphans: list[bytes] = []
+        payloads = self._payloads(plaintext, versions, orphans, failures)
+        for batch in self._verifier.batches(payloads, lambda _payload, error: failures.append(error)):
+            yield Blobs(batch)
+        for signed in versions:
+            yield Version(signed)
+        if failures and isinstance(failures[0], PluginError):
+            self._note(f"{arrival.label}: {failures[0]}; left in the inbox")  # our lack, not its fault
+            self._waiting.clear()
+            return
+        if failures:
+            yield Rejected(arrival, digest, failures[0])
+            return
+        if orphans:
+            return  # taken only once the segment before it has come again
+        self._waiting.append((arrival, digest))
+        if not self._parts.open:
+            # A payload that still lacks parts keeps its segments in the inbox until it is whole.
+            yield Taken(tuple(self._waiting))
+            self._waiting.clear()
+
+    def _payloads(
+        self,
+        plaintext: bytearray,
+        versions: list[SignedVersionRecord],
+        orphans: list[bytes],
+        failures: list[CdrError],
+    ) -> Iterator[Payload]:
+        try:
+            for record in iter_records(plaintext, max_data_bytes=self._verifier.max_data_bytes):
+                if isinstance(record, Payload):
+                    yield record
+                elif isinstance(record, Part) and self._parts.open is None:
+                    orphans.append(record.id)
+                elif isinstance(record, FirstPart | Part):
+                    whole = self._parts.add(record)
+                    if whole is not None:
+                        yield whole
+                elif isinstance(record, SignedVersionRecord):
+                    versions.append(record)
+                elif not isinstance(record, Preamble):
+                    raise FormatError("a record that a client does not send")
+        except FormatError as error:
+            failures.append(error)

@@ -1,0 +1,74 @@
+"""Rebuilding what is known of a client from the repository, after the state was lost.
+
+The repository names the client's versions in tags and what it possesses in trees and pins. What was
+held for an unfinished version is gone; the client is asked for it when its next version refers to it.
+"""
+
+from __future__ import annotations
+
+from cdr_plugin.contracts import RepositoryPass
+from cdr_plugin.errors import IntegrityError, NotFoundError
+from cdr_plugin.identity.register import Client
+from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.model.trees import Node, content_ids, decode_tree, subtree_ids
+from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.commit import parse_version_tag
+from cdr_plugin.top.pins import is_pin, pin_path
+from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
+
+_TREE = bytes((BlobType.TREE,))
+_DATA = bytes((BlobType.DATA,))
+
+
+def rebuild(repo: RepositoryPass, rows: ClientRows, client: Client, reporter: Reporter) -> int:
+    """Fill empty ``rows`` from snapshots and pins of ``client``; how many versions were found."""
+    seen: set[BlobId] = set()
+    found = 0
+    for version in repo.versions:
+        root = BlobId(bytes.fromhex(version.snapshot.tree))
+        for tag in version.snapshot.tags:
+            parsed = parse_version_tag(tag)
+            if parsed is None or parsed[0] != client.fingerprint:
+                continue
+            rows.reach(_walk(repo, root, seen, reporter))
+            committed = VersionState.COMMITTED
+            time = version.snapshot.time
+            rows.put_version(VersionRow(parsed[1], b"", b"", parsed[2], committed, time, version.id))
+            found += 1
+    for version in repo.versions:
+        if is_pin(version.snapshot) and version.snapshot.paths == [pin_path(client.fingerprint)]:
+            pinned = _walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), set(), reporter)
+            for key in pinned - _keys_reached(rows, pinned):
+                if key[0] == BlobType.DATA:
+                    rows.possess(key)
+    if found:
+        reporter.note(f"client {client.name}: state rebuilt from {found} versions in the repository")
+    return found
+
+
+def _keys_reached(rows: ClientRows, keys: set[bytes]) -> set[bytes]:
+    return {key for key in keys if rows.possesses(key)}
+
+
+def _walk(repo: RepositoryPass, root: BlobId, seen: set[BlobId], reporter: Reporter) -> set[bytes]:
+    """Keys of everything that can be reached from ``root`` and was not ``seen`` before."""
+    keys: set[bytes] = set()
+    stack = [root]
+    while stack:
+        id_ = stack.pop()
+        if id_ in seen:
+            continue
+        seen.add(id_)
+        keys.add(_TREE + id_)
+        nodes = _nodes(repo, id_, reporter)
+        keys.update(_DATA + blob for blob in content_ids(nodes))
+        stack.extend(BlobId(below) for below in subtree_ids(nodes))
+    return keys
+
+
+def _nodes(repo: RepositoryPass, id_: BlobId, reporter: Reporter) -> list[Node]:
+    try:
+        return decode_tree(repo.read(BlobType.TREE, id_))
+    except (NotFoundError, IntegrityError) as error:
+        reporter.error(f"tree {id_.hex()[:10]}", "receive", error)
+        return []

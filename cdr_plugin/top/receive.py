@@ -1,0 +1,284 @@
+"""``cdr receive`` of a top tier: one pass over the inboxes under one lock of the repository.
+
+The order of durable actions is that of docs/design/top-tier.md. A thread reads, opens and verifies
+segments ahead; this thread stores what it yields.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC
+from pathlib import Path
+
+from cdr_plugin.contracts import Event as Happening
+from cdr_plugin.contracts import RepositoryPass, Transport
+from cdr_plugin.errors import CdrError, IntegrityError, NotFoundError
+from cdr_plugin.files import exclusive
+from cdr_plugin.identity.register import Client
+from cdr_plugin.identity.register import ClientState as Registered
+from cdr_plugin.model.blobs import BlobType
+from cdr_plugin.model.times import time_formatter
+from cdr_plugin.parcel.head import Head, read_head
+from cdr_plugin.parcel.naming import HeadName, SegmentName, folder_id, head_name
+from cdr_plugin.read_ahead import read_ahead
+from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.answer import Answerer
+from cdr_plugin.top.commit import Committer, admit
+from cdr_plugin.top.enrolment import admit_clients
+from cdr_plugin.top.inbox import Inbox, list_inbox
+from cdr_plugin.top.intake import Arrival, Blobs, Intake, Rejected, Taken, Version
+from cdr_plugin.top.pins import renew_pin
+from cdr_plugin.top.quarantine import Quarantine
+from cdr_plugin.top.rebuild import rebuild
+from cdr_plugin.top.state import ClientRows, VersionState, data_ids
+from cdr_plugin.top.tier import TopTier
+from cdr_plugin.top.verify import Verifier
+
+CHECKPOINT_BYTES = 512 * 1024 * 1024
+"""Bytes taken between two checkpoints: what a crash makes us read again at most."""
+LOCK_S = 240.0
+"""A pass ends at the next checkpoint after this; then prune and check of others get their turn."""
+
+
+@dataclass(slots=True)
+class ReceiveResult:
+    """The summary of ``cdr receive``; ``rejected`` counts segments."""
+
+    versions_stored: int = 0
+    blobs_new: int = 0
+    blobs_duplicate: int = 0
+    blobs_missing: int = 0
+    bytes_in: int = 0
+    segments: int = 0
+    rejected: int = 0
+    unfinished: bool = False
+    snapshots: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What waits from one client in one inbox."""
+
+    client: Client
+    rows: ClientRows
+    inbox: Transport
+    head: Head | None
+    arrivals: list[Arrival]
+
+
+def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
+    """Take what is in the inboxes, commit what is complete, answer. LockedError when the repository
+    is locked by somebody else: nothing is lost, the inboxes keep what they hold."""
+    result = ReceiveResult()
+    top.require_identity()
+    with exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"):
+        inboxes = [top.plugins.transport(url) for url in top.inboxes]
+        try:
+            while _one_pass(top, inboxes, reporter, result):
+                pass
+        finally:
+            for inbox in inboxes:
+                inbox.close()
+    return result
+
+
+def _one_pass(top: TopTier, inboxes: list[Transport], reporter: Reporter, result: ReceiveResult) -> bool:
+    """One lock of the repository; whether more work waits for another."""
+    listings = [list_inbox(inbox, reporter) for inbox in inboxes]
+    for listing in listings:
+        admit_clients(top, listing, reporter)
+    work = [job for listing in listings for job in _jobs(top, listing, reporter)]
+    if not work:
+        return False
+    deadline_s = time.monotonic() + LOCK_S
+    with closing(top.open_repository()) as repository, repository.writing() as repo:
+        for job in work:
+            if not _ClientPass(top, repo, job, reporter, result, deadline_s).run():
+                return True
+    return False
+
+
+def _jobs(top: TopTier, listing: Inbox, reporter: Reporter) -> Iterator[_Work]:
+    """Clients for which there is something to do, in the order of their names."""
+    folders = {folder_id(client.key, top.group): client for client in top.register.clients(top.group)}
+    for folder in listing.unknown(folders.keys()):
+        reporter.error(f"clients/{folder}", "receive", "unknown sender; left where it is, see 'cdr clients'")
+    for folder, client in folders.items():
+        if client.state is not Registered.APPROVED:
+            continue
+        rows = top.state.client(client.fingerprint)
+        head = _head(top, listing, folder, client, reporter)
+        job = _Work(client, rows, listing.transport, head, _ordered(listing.segments(folder), head))
+        if job.arrivals or _must_answer(top, job) or _pending(rows):
+            yield job
+
+
+def _pending(rows: ClientRows) -> bool:
+    return any(v.state is VersionState.PENDING and not v.reason for v in rows.versions())
+
+
+def _must_answer(top: TopTier, job: _Work) -> bool:
+    """A head that no receipt has answered yet: something may be missing, or it is the first."""
+    if job.head is None:
+        return False
+    return int(top.state.get(f"answered:{job.client.fingerprint.hex()}") or b"0") < job.head.serial
+
+
+def _head(top: TopTier, listing: Inbox, folder: str, client: Client, reporter: Reporter) -> Head | None:
+    if not listing.has_head(folder):
+        return None
+    try:
+        data = listing.transport.get(head_name(folder))
+        return read_head(data, signer=client.key, group=top.group, now_s=time.time())[1]
+    except NotFoundError:
+        return None
+    except IntegrityError as error:
+        reporter.error(head_name(folder), "receive", f"{error}; segments are taken in the order of their names")
+        return None
+
+
+def _ordered(arrivals: list[Arrival], head: Head | None) -> list[Arrival]:
+    """By the head's order of parcels, then by index; parcels that it does not name come last."""
+    order = {parcel.id: at for at, parcel in enumerate(head.parcels)} if head else {}
+    return sorted(arrivals, key=lambda a: (order.get(a.parcel_id, len(order)), a.parcel_id, a.index))
+
+
+class _ClientPass:
+    """One client's segments within one pass."""
+
+    def __init__(
+        self, top: TopTier, repo: RepositoryPass, job: _Work, reporter: Reporter, result: ReceiveResult, deadline_s: float
+    ) -> None:
+        self._top = top
+        self._repo = repo
+        self._job = job
+        self._rows = job.rows
+        self._client = job.client
+        self._reporter = reporter
+        self._result = result
+        self._deadline_s = deadline_s
+        self._quarantine = Quarantine(top.state_folder / "quarantine")
+        self._answer = Answerer(top, job.client, job.rows, job.inbox)
+        self._verifier = Verifier(top.decoder, top.max_data_bytes)
+        self._deletable: list[Arrival] = []
+        self._since_checkpoint = 0
+
+    def run(self) -> bool:
+        """Whether all was done before the lock's time was up."""
+        if self._rows.is_new():
+            rebuild(self._repo, self._rows, self._client, self._reporter)
+        todo = self._without_replays(self._job.arrivals)
+        with read_ahead(self._intake().events(todo)) as events:
+            for event in events:
+                self._apply(event)
+                if self._since_checkpoint >= CHECKPOINT_BYTES:
+                    self._checkpoint()
+                    if time.monotonic() > self._deadline_s:
+                        return False
+        self._commit()
+        self._checkpoint()
+        return True
+
+    def _intake(self) -> Intake:
+        return Intake(
+            self._job.inbox,
+            self._client,
+            self._top.identity.sealing_keys(self._top.group),
+            self._top.register,
+            Verifier(self._top.decoder, self._top.max_data_bytes),
+            self._top.state_folder,
+            self._reporter.note,
+        )
+
+    def _without_replays(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """Drop what was taken before; an object that was rejected may come again, repaired."""
+        fresh = []
+        taken: dict[bytes, dict[int, tuple[bytes, str]]] = {}
+        for arrival in arrivals:
+            rows = taken.setdefault(arrival.parcel_id, self._rows.taken(arrival.parcel_id))
+            before = rows.get(arrival.index)
+            if before is not None and not before[1]:
+                self._deletable.append(arrival)
+            else:
+                fresh.append(arrival)
+        return fresh
+
+    # --- events ---
+
+    def _apply(self, event: Blobs | Version | Taken | Rejected) -> None:
+        if isinstance(event, Blobs):
+            self._store(event)
+        elif isinstance(event, Version):
+            admit(self._rows, event.signed, self._client, _now(), self._reporter.note)
+        elif isinstance(event, Taken):
+            self._take(event)
+        else:
+            self._reject(event)
+
+    def _store(self, event: Blobs) -> None:
+        for blob in event.blobs:
+            payload = blob.payload
+            key = bytes((payload.type,)) + payload.id
+            if payload.type is BlobType.DATA:
+                new = self._repo.add(payload.type, payload.id, blob.data, payload)
+            else:
+                new = not self._repo.has(payload.type, payload.id) and self._rows.held(payload.id) is None
+                if new:
+                    self._rows.hold(payload)
+            self._rows.possess(key)
+            if new:
+                self._result.blobs_new += 1
+            else:
+                self._result.blobs_duplicate += 1
+            self._since_checkpoint += len(payload.data)
+
+    def _take(self, event: Taken) -> None:
+        for arrival, digest in event.segments:
+            self._rows.take(arrival.parcel_id, arrival.index, digest)
+            self._deletable.append(arrival)
+            self._result.segments += 1
+            self._result.bytes_in += arrival.size
+        self._reporter.progress(segments=self._result.segments, bytes_in=self._result.bytes_in)
+
+    def _reject(self, event: Rejected) -> None:
+        self._reporter.error(event.arrival.label, "receive", f"client {self._client.name}: {event.error}")
+        self._quarantine.keep(self._job.inbox, event.arrival)
+        self._rows.take(event.arrival.parcel_id, event.arrival.index, event.sha256 or bytes(32), str(event.error))
+        self._deletable.append(event.arrival)
+        self._result.rejected += 1
+
+    # --- durability ---
+
+    def _commit(self) -> None:
+        committer = Committer(self._repo, self._rows, self._client, self._verifier, self._reporter.note)
+        for version in committer.run():
+            self._result.versions_stored += 1
+            self._result.snapshots.append(version.snapshot_id)
+            facts = {"client": version.client, "version": version.number, "snapshot_id": version.snapshot_id}
+            for problem in self._top.plugins.emit(Happening("version-stored", self._top.name, facts)):
+                self._reporter.note(problem)
+
+    def _checkpoint(self) -> None:
+        """Repository first, then pin, then state, then receipt, then the inbox."""
+        self._repo.flush()
+        renew_pin(self._repo, self._client.fingerprint, data_ids(self._rows.unreached()), _now())
+        self._rows.checkpoint()
+        self._result.blobs_missing += self._answer.write(self._job.head, self._present())
+        for arrival in self._deletable:
+            self._job.inbox.delete(arrival.name)
+        self._deletable.clear()
+        self._since_checkpoint = 0
+
+    def _present(self) -> set[tuple[bytes, int]]:
+        """Segments that were in the inbox when the pass began."""
+        return {(arrival.parcel_id, arrival.index) for arrival in self._job.arrivals}
+
+
+def _now() -> str:
+    now_s = time.time()
+    return time_formatter(UTC)(int(now_s), int(now_s % 1 * 1e9))
+
+
