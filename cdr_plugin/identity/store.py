@@ -116,14 +116,16 @@ def _locked(folder: Path) -> Iterator[None]:
 def _read_private(path: Path) -> str | None:
     """Text of a key file, None when there is none; ConfigError unless it is ours alone."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ConfigError(f"private key file {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         _check_private(path, os.fstat(descriptor))
-        content = file.read(_MAX_KEY_FILE_BYTES)
+        content = os.read(descriptor, _MAX_KEY_FILE_BYTES)
+    finally:
+        os.close(descriptor)
     try:
         return content.decode("ascii")
     except UnicodeDecodeError:

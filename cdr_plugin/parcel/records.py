@@ -45,6 +45,7 @@ RECORD_FORMAT = 1
 PREAMBLE, PAYLOAD, FIRST_PART, PART, ATTESTATION, VERSION = range(6)
 
 _TYPES = (BlobType.DATA, BlobType.TREE)
+_NIL = b"\xc0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def iter_records(
     # The hook makes a record of each array as soon as it is complete, also of nested ones, which
     # then are no valid field of the outer one: nesting fails before it can take memory.
     unpacker = msgpack.Unpacker(
-        max_buffer_size=MAX_SEGMENT_PLAINTEXT_BYTES,
+        max_buffer_size=MAX_SEGMENT_PLAINTEXT_BYTES + len(_NIL),
         max_array_len=MAX_RECORD_FIELDS,
         max_map_len=0,
         strict_map_key=True,
@@ -112,8 +113,11 @@ def iter_records(
     try:
         unpacker.feed(plaintext)
         yield from _checked(unpacker)
-        if unpacker.tell() != len(plaintext):
-            raise FormatError(f"the last record is cut off ({len(plaintext) - unpacker.tell()} bytes)")
+        # A cut-off record ends the iteration silently, and tell() counts its bytes: a nil comes
+        # out behind the last record only if nothing is waiting for more.
+        unpacker.feed(_NIL)
+        if next(unpacker, _NIL) is not None:
+            raise FormatError("the last record is cut off")
     except FormatError as error:
         raise FormatError(f"{what}: {error}") from None
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
