@@ -1,0 +1,154 @@
+"""Which entries of a folder are left out, by the rules of ``restic backup``."""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cdr_plugin.errors import UserError
+from cdr_plugin.patterns import Patterns
+
+CACHES = "CACHEDIR.TAG:Signature: 8a477f597d28d172789f06886806bc55"
+"""What ``--exclude-caches`` stands for, as an ``--exclude-if-present``."""
+
+_SIZE = re.compile(r"(\d+)([bBkKmMgGtT]?)").fullmatch
+_UNIT = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_MULTIPLE = re.compile(r"/|^\*\*$").search
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``500``, ``64k``, ``10M``, ``2G``; UserError when it is none."""
+    match = _SIZE(text.strip())
+    if match is None:
+        raise UserError(f"{text!r} is not a size: write a whole number and one of k, M, G, T")
+    return int(match[1]) * _UNIT[match[2].lower()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExcludeRules:
+    """``--exclude``, ``--iexclude``, ``--exclude-if-present`` (``file[:header]``) and
+    ``--exclude-larger-than`` (bytes). Patterns may match any part of an absolute path."""
+
+    patterns: Sequence[str] = ()
+    patterns_ignoring_case: Sequence[str] = ()
+    if_present: Sequence[str] = ()
+    caches: bool = False
+    larger_than: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    """A file whose presence excludes everything else in its folder."""
+
+    name: bytes
+    header: bytes
+
+    def is_in(self, folder: bytes, warn: Callable[[str], None]) -> bool:
+        """Is it there, with its header? A tag that does not say what it should is warned of."""
+        path = os.path.join(folder, self.name)
+        try:
+            os.lstat(path)
+            if not self.header:
+                return True
+            with open(path, "rb", opener=_open_tag) as file:
+                found = file.read(len(self.header))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            warn(f"{display(path)}: exclusion tag cannot be read ({error.strerror}); not excluding")
+            return False
+        if found != self.header:
+            warn(f"{display(path)}: exclusion tag has another signature; not excluding")
+        return found == self.header
+
+
+def _open_tag(path: str, flags: int) -> int:
+    # A fifo that bears the name of a tag must not stop the run.
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _parse_tag(text: str) -> _Tag:
+    name, _, header = text.partition(":")
+    if not name or "/" in name:
+        raise UserError(f"{text!r}: give the name of an exclusion tag file as NAME or NAME:HEADER")
+    return _Tag(os.fsencode(name), os.fsencode(header))
+
+
+def display(path: bytes) -> str:
+    """A path for people: what is not UTF-8 as ``\\xNN``."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+class _PatternList:
+    """One list of patterns, asked folder by folder.
+
+    The parents of an entry have been asked before, so without negation only matches that end at the
+    entry itself count. Patterns of one component are tried on all names of a folder at once.
+    """
+
+    def __init__(self, patterns: Sequence[str], ignore_case: bool) -> None:
+        self._all = Patterns(patterns, ignore_case=ignore_case)
+        self._negates = any(pattern.startswith("!") for pattern in patterns)
+        single = [pattern for pattern in patterns if not _MULTIPLE(pattern)]
+        self._single = Patterns(single, ignore_case=ignore_case)
+        self._multiple = [
+            Patterns([pattern], ignore_case=ignore_case) for pattern in patterns if _MULTIPLE(pattern)
+        ]
+
+    def match(self, path: str) -> bool:
+        return self._all.match(path)
+
+    def names(self, folder: str, names: Sequence[str]) -> list[int]:
+        """Positions of the entries of ``folder`` that match, given that ``folder`` does not."""
+        prefix = folder if folder.endswith("/") else folder + "/"
+        if self._negates:
+            return [i for i, name in enumerate(names) if self._all.match(prefix + name)]
+        found: set[int] = set()
+        if self._single and self._single.match("/" + "/".join(names)):
+            found.update(i for i, name in enumerate(names) if self._single.match("/" + name))
+        for pattern in self._multiple:
+            if pattern.may_match_below(folder):
+                found.update(i for i, name in enumerate(names) if pattern.match(prefix + name))
+        return sorted(found)
+
+
+class Excluder:
+    """The rules, ready for use; UserError names a malformed one. ``warn`` hears of odd tag files."""
+
+    def __init__(self, rules: ExcludeRules, warn: Callable[[str], None]) -> None:
+        lists = ((rules.patterns, False), (rules.patterns_ignoring_case, True))
+        self._patterns = [_PatternList(patterns, fold) for patterns, fold in lists if patterns]
+        tags = [*rules.if_present, CACHES] if rules.caches else rules.if_present
+        self._tags = [_parse_tag(tag) for tag in tags]
+        self._warn = warn
+        self.larger_than = rules.larger_than
+
+    @property
+    def by_name(self) -> bool:
+        """Is there any rule about names?"""
+        return bool(self._patterns or self._tags)
+
+    def target(self, path: bytes) -> bool:
+        """Is the target with this absolute path excluded by its name?"""
+        text = os.fsdecode(path)
+        if any(patterns.match(text) for patterns in self._patterns):
+            return True
+        folder, name = os.path.split(path)
+        return any(tag.name != name and tag.is_in(folder, self._warn) for tag in self._tags)
+
+    def names(self, folder: bytes, names: Sequence[bytes]) -> set[int]:
+        """Positions in ``names`` (ascending) that are excluded, in a folder that is not."""
+        found: set[int] = set()
+        if self._patterns:
+            texts = [os.fsdecode(name) for name in names]
+            for patterns in self._patterns:
+                found.update(patterns.names(os.fsdecode(folder), texts))
+        for tag in self._tags:
+            position = bisect_left(names, tag.name)
+            if position < len(names) and names[position] == tag.name and tag.is_in(folder, self._warn):
+                found.update(range(position))
+                found.update(range(position + 1, len(names)))
+        return found
