@@ -136,7 +136,8 @@ def _form(options: ArchiveOptions) -> str:
     zone = options.zone
     offsets = [_offset(zone, year, month) for year in range(1970, 2040) for month in (1, 7)]
     changes = [f"{i}:{now}" for i, (last, now) in enumerate(pairwise(["", *offsets])) if last != now]
-    return " ".join([f"{_TREE_FORM} {unicodedata.unidata_version} {zone}", *changes])
+    atimes = "atime" if options.with_atime else "mtime"
+    return " ".join([f"{_TREE_FORM} {unicodedata.unidata_version} {atimes} {zone}", *changes])
 
 
 def _offset(zone: tzinfo, year: int, month: int) -> str:
