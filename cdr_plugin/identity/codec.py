@@ -20,8 +20,6 @@ T = TypeVar("T")
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-Bytes32OrNone = Annotated[bytes, msgspec.Meta(max_length=32)]
-"""32 bytes, or none of them; ``__post_init__`` of the class that uses it refuses other lengths."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A number of things, bytes or seconds; SQLite and JSON readers hold 63 bits."""
 U32 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
@@ -40,11 +38,18 @@ def _decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:
 
 
 def encode(value: Any, what: str) -> bytes:
-    """The one encoding of ``value``; FormatError when a text is not Unicode or a number too big."""
+    """The one encoding of ``value``; FormatError when a text is not Unicode or a number too big.
+
+    Constructors check no types and limits, so a structure is decoded once before it leaves: what
+    readers would refuse is not written.
+    """
     try:
-        return _encoder.encode(value)
+        encoded = _encoder.encode(value)
     except (UnicodeEncodeError, OverflowError, TypeError, RecursionError) as error:
         raise FormatError(f"{what}: cannot be encoded: {error}") from None
+    if isinstance(value, msgspec.Struct):
+        decode(type(value), encoded, what)
+    return encoded
 
 
 def decode(type_: type[T], data: Buffer, what: str) -> T:
@@ -61,6 +66,6 @@ def decode(type_: type[T], data: Buffer, what: str) -> T:
 
 
 def check_optional_hash(value: bytes, what: str) -> None:
-    """ValueError (which the decoder reports) unless ``value`` is empty or 32 bytes long."""
+    """FormatError unless ``value`` is empty or 32 bytes long."""
     if len(value) not in (0, 32):
-        raise ValueError(f"{what} of {len(value)} bytes, expected 32 or none")
+        raise FormatError(f"{what} of {len(value)} bytes, expected 32 or none")

@@ -41,9 +41,7 @@ class SegmentBuilder:
 
     def __init__(self, preamble: Preamble, target: int = DEFAULT_SEGMENT_BYTES) -> None:
         if not MIN_SEGMENT_BYTES <= target <= MAX_TARGET_BYTES:
-            raise FormatError(
-                f"segment size {target}: choose {MIN_SEGMENT_BYTES} to {MAX_TARGET_BYTES} bytes"
-            )
+            raise FormatError(f"segment size {target}: choose {MIN_SEGMENT_BYTES} to {MAX_TARGET_BYTES} bytes")
         self._pack = msgpack.Packer().pack
         self._target = target
         self._most = target + target // 4 - PART_OVERHEAD_BYTES
@@ -74,9 +72,7 @@ class SegmentBuilder:
         if size < _BIG_BYTES:
             out += self._pack((PAYLOAD, payload.type, payload.id, payload.method, payload.length, data))
         else:
-            self._append_big(
-                (PAYLOAD, payload.type, payload.id, payload.method, payload.length), payload, 0, size
-            )
+            self._append_big((PAYLOAD, payload.type, payload.id, payload.method, payload.length), payload, 0, size)
         self._empty = False
         return (self._cut(),) if len(out) >= self._target else ()
 
@@ -101,6 +97,9 @@ class SegmentBuilder:
         size = len(payload.data)
         if self._target - len(self._out) - PART_OVERHEAD_BYTES < self._target // 16 and not self._empty:
             yield self._cut()
+            if len(self._out) + size <= self._most:
+                yield from self.add_payload(payload)
+                return
         start = min(size - 1, self._room())
         head = (FIRST_PART, payload.type, payload.id, payload.method, payload.length, size)
         self._append_big(head, payload, 0, start)

@@ -69,17 +69,11 @@ class PartAssembler:
 
     def _continue(self, part: Part) -> Payload | None:
         first = self._first
-        if (
-            first is None
-            or (part.type, part.id) != (first.type, first.id)
-            or part.sequence != self._sequence + 1
-        ):
+        if first is None or (part.type, part.id) != (first.type, first.id) or part.sequence != self._sequence + 1:
             raise FormatError(f"blob {part.id.hex()[:10]}: part {part.sequence} without the part before")
         size = self._size + len(part.data)
         if size > first.total or part.last != (size == first.total):
-            raise FormatError(
-                f"blob {part.id.hex()[:10]}: its parts have not the {first.total} bytes declared"
-            )
+            raise FormatError(f"blob {part.id.hex()[:10]}: its parts have not the {first.total} bytes declared")
         self._sequence = part.sequence
         self._append(part.data)
         return self._complete(first) if part.last else None

@@ -84,9 +84,7 @@ class Part:
 
 Record: TypeAlias = Preamble | Payload | FirstPart | Part | SignedAttestation | SignedVersionRecord
 
-_RECORDS: frozenset[type] = frozenset(
-    (Preamble, Payload, FirstPart, Part, SignedAttestation, SignedVersionRecord)
-)
+_RECORDS: frozenset[type] = frozenset((Preamble, Payload, FirstPart, Part, SignedAttestation, SignedVersionRecord))
 
 
 def iter_records(

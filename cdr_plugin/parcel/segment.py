@@ -120,9 +120,7 @@ class Parcel:
         self._header = secret.key + sender.public.raw + self._group + signature
 
     @classmethod
-    def new(
-        cls, sender: SigningKey, group: str, receiver: SealingPublicKey, entropy: Entropy = os.urandom
-    ) -> Parcel:
+    def new(cls, sender: SigningKey, group: str, receiver: SealingPublicKey, entropy: Entropy = os.urandom) -> Parcel:
         """A parcel with a fresh random ID and key."""
         secret = ParcelSecret(entropy(PARCEL_ID_BYTES), entropy(PARCEL_KEY_BYTES))
         return cls(secret, sender, group, receiver, entropy)
@@ -134,9 +132,7 @@ class Parcel:
     def seal(self, index: int, plaintext: Buffer) -> bytearray:
         """The whole object of segment ``index``. The caller never writes two of one index."""
         if len(plaintext) > MAX_SEGMENT_PLAINTEXT_BYTES or not 0 <= index <= MAX_INDEX:
-            raise FormatError(
-                f"{segment_label(self.id, index)}: {len(plaintext)} bytes do not fit in a segment"
-            )
+            raise FormatError(f"{segment_label(self.id, index)}: {len(plaintext)} bytes do not fit in a segment")
         prefix = b"".join(
             (
                 bytes((MAJOR_VERSION, ObjectKind.SEGMENT, self._receiver.suite, 0)),
@@ -168,9 +164,7 @@ def read_prefix(data: Buffer, name: str = "segment") -> SegmentPrefix:
     check_start(data, ObjectKind.SEGMENT, SEGMENT_PREFIX_BYTES, MAX_SEGMENT_OBJECT_BYTES, name)
     raw = bytes(data[:SEGMENT_PREFIX_BYTES])
     if raw[2] not in KemSuite.__members__.values():
-        raise UnknownVersionError(
-            f"{name}: sealing suite {raw[2]} is not known; left where it is, upgrade cdr"
-        )
+        raise UnknownVersionError(f"{name}: sealing suite {raw[2]} is not known; left where it is, upgrade cdr")
     if raw[3] != 0:
         raise FormatError(f"{name}: reserved byte is {raw[3]}, expected 0")
     return SegmentPrefix(
@@ -249,12 +243,11 @@ def _verify_header(
 ) -> VerifyKey:
     if header[64:96] != group_hash(group):
         raise AuthenticationError(f"{prefix.label}: its header is of another group than {group}")
-    sender = VerifyKey(header[32:64])
     try:
-        sender.verify(
-            header[96 : 96 + SIGNATURE_BYTES], _SIGN_DOMAIN, *_signed(group_hash(group), receiver, secret)
-        )
-    except AuthenticationError as error:
+        sender = VerifyKey(header[32:64])
+        signature = header[96 : 96 + SIGNATURE_BYTES]
+        sender.verify(signature, _SIGN_DOMAIN, *_signed(group_hash(group), receiver, secret))
+    except (AuthenticationError, FormatError) as error:
         raise AuthenticationError(f"{prefix.label}: {error}") from None
     return sender
 
@@ -287,9 +280,7 @@ def _encrypt(start: bytes, cipher: AESGCM, plaintext: Buffer) -> bytearray:
     for i in range(chunks):
         piece = source[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES]
         at = i * _SEALED_CHUNK
-        cipher.encrypt_into(
-            _nonce(i, i == chunks - 1), piece, bound, target[at : at + len(piece) + TAG_BYTES]
-        )
+        cipher.encrypt_into(_nonce(i, i == chunks - 1), piece, bound, target[at : at + len(piece) + TAG_BYTES])
     return out
 
 
@@ -309,9 +300,7 @@ def _decrypt(data: Buffer, prefix: SegmentPrefix, secret: ParcelSecret, body: in
         piece = source[i * _SEALED_CHUNK : (i + 1) * _SEALED_CHUNK]
         at = i * CHUNK_BYTES
         try:
-            cipher.decrypt_into(
-                _nonce(i, i == chunks - 1), piece, bound, target[at : at + len(piece) - TAG_BYTES]
-            )
+            cipher.decrypt_into(_nonce(i, i == chunks - 1), piece, bound, target[at : at + len(piece) - TAG_BYTES])
         except InvalidTag:
             raise AuthenticationError(
                 f"{prefix.label}: chunk {i + 1} of {chunks} is damaged or does not belong here; send it again"

@@ -84,9 +84,7 @@ def test_payloads_come_back_in_order_whatever_their_sizes(data: st.DataObject) -
 @pytest.mark.parametrize("size", [0, 1, 31, 255, 256, 65535, 65536, 1 << 20, MAX_DATA_BLOB_BYTES])
 def test_payloads_of_every_length_class_fit_the_default_segment(size: int, tmp_path: Path) -> None:
     wanted = payload(bytes(size))
-    assert [p.data for p in whole(segments(SegmentBuilder(PREAMBLE), [wanted] * 2), tmp_path)] == [
-        wanted.data
-    ] * 2
+    assert [p.data for p in whole(segments(SegmentBuilder(PREAMBLE), [wanted] * 2), tmp_path)] == [wanted.data] * 2
 
 
 def test_signed_records_travel_whole_behind_the_payloads() -> None:
@@ -135,9 +133,7 @@ def test_the_good_records_of_these_tests_are_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*GOOD, "preamble"])
-@pytest.mark.parametrize(
-    "wrong", [None, 1.5, -1, 1 << 63, "x" * 300, b"", b"x", [], {}, [[]], msgpack.Timestamp(1)]
-)
+@pytest.mark.parametrize("wrong", [None, 1.5, -1, 1 << 63, "x" * 300, b"", b"x", [], {}, [[]], msgpack.Timestamp(1)])
 def test_every_field_of_a_wrong_type_or_range_is_refused(name: str, wrong: Any) -> None:
     good = GOOD.get(name, START)
     for position in range(len(good)):
@@ -145,12 +141,7 @@ def test_every_field_of_a_wrong_type_or_range_is_refused(name: str, wrong: Any) 
             continue  # one byte of data is data
         if name in ("attestation", "version record") and position == 1 and isinstance(wrong, bytes):
             continue  # the body is opaque here
-        if (
-            name in ("payload", "preamble")
-            and position == len(good) - 1
-            and wrong == b""
-            and name == "payload"
-        ):
+        if name in ("payload", "preamble") and position == len(good) - 1 and wrong == b"" and name == "payload":
             continue  # a plugin's method may encode to nothing
         bad = [*good[:position], wrong, *good[position + 1 :]]
         data = packed(bad) if name != "preamble" else msgpack.packb(bad)
@@ -310,9 +301,7 @@ def parts_of(size: int = 60_000, target: int = 8192) -> tuple[bytes, list[FirstP
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 1 << 20])
-def test_a_spanning_payload_is_the_same_from_memory_and_from_a_file(
-    tmp_path: Path, memory_bytes: int
-) -> None:
+def test_a_spanning_payload_is_the_same_from_memory_and_from_a_file(tmp_path: Path, memory_bytes: int) -> None:
     data, parts = parts_of()
     assembler = PartAssembler(tmp_path, memory_bytes)
     *before, done = [assembler.add(part) for part in parts]

@@ -132,15 +132,11 @@ def test_every_flipped_bit_of_a_small_segment_is_refused_and_the_segment_named()
     for position in range(len(data) * 8):
         bad = bytearray(data)
         bad[position // 8] ^= 1 << position % 8
-        with pytest.raises(
-            (AuthenticationError, FormatError), match=f"segment {made.id.hex()[:12]}/00000005"
-        ):
+        with pytest.raises((AuthenticationError, FormatError), match=f"segment {made.id.hex()[:12]}/00000005"):
             reading(bytes(bad), made)
 
 
-@pytest.mark.parametrize(
-    "position", [56, BODY - 1, BODY, BODY + SEALED_CHUNK - 1, BODY + SEALED_CHUNK, -TAG_BYTES, -1]
-)
+@pytest.mark.parametrize("position", [56, BODY - 1, BODY, BODY + SEALED_CHUNK - 1, BODY + SEALED_CHUNK, -TAG_BYTES, -1])
 def test_a_flipped_byte_in_any_region_of_a_big_segment_is_refused(position: int) -> None:
     made, _, data = sealed(3 * CHUNK_BYTES + 5)
     bad = bytearray(data)

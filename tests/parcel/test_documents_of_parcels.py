@@ -1,0 +1,221 @@
+"""Names, heads and receipts: what lies in the open, and what comes back."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdr_plugin.errors import AuthenticationError, FormatError, IntegrityError
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
+from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.parcel.head import Head, HeadParcel, read_head, write_head
+from cdr_plugin.parcel.limits import (
+    MAX_HEAD_PARCELS,
+    MAX_REASON_CHARS,
+    MAX_RECEIPT_BLOBS,
+    MAX_RECEIPT_PARCELS,
+    MAX_RECEIPT_VERSIONS,
+)
+from cdr_plugin.parcel.naming import (
+    Answer,
+    AnswerName,
+    EnrolmentName,
+    HeadName,
+    SegmentName,
+    answer_name,
+    enrolment_name,
+    folder_id,
+    head_name,
+    parcel_folder,
+    parse_name,
+    segment_name,
+)
+from cdr_plugin.parcel.receipt import (
+    ParcelReceipt,
+    Receipt,
+    RejectedSegment,
+    VersionReceipt,
+    VersionState,
+    read_receipt,
+    write_receipt,
+)
+from tests.parcel.parties import CLIENT, CLIENT_SEALING, GROUP, OTHER_SEALING, STRANGER, TIER
+
+FOLDER = folder_id(CLIENT.public, GROUP)
+
+
+# --- names
+
+
+@given(st.binary(min_size=16, max_size=16), st.integers(0, 2**32 - 1))
+def test_a_segments_name_says_parcel_and_index(parcel_id: bytes, index: int) -> None:
+    name = segment_name(FOLDER, parcel_id, index)
+    assert parse_name(name) == SegmentName(FOLDER, parcel_id, index)
+    assert name.startswith(parcel_folder(FOLDER, parcel_id) + "/")
+
+
+def test_other_names_say_what_they_are() -> None:
+    assert parse_name(head_name(FOLDER)) == HeadName(FOLDER)
+    for answer in Answer:
+        assert parse_name(answer_name(FOLDER, answer)) == AnswerName(FOLDER, answer)
+    request = parse_name(enrolment_name(FOLDER, b"request"))
+    assert isinstance(request, EnrolmentName) and request.folder == FOLDER
+    assert enrolment_name(FOLDER, b"a") != enrolment_name(FOLDER, b"b")
+
+
+def test_names_tell_neither_the_client_nor_the_group() -> None:
+    assert folder_id(CLIENT.public, "a") != folder_id(CLIENT.public, "b") != folder_id(STRANGER.public, "b")
+    assert CLIENT.public.fingerprint.hex()[:8] not in FOLDER and GROUP not in FOLDER
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "clients",
+        "clients/x/head",
+        f"clients/{FOLDER}",
+        f"clients/{FOLDER}/head/x",
+        f"clients/{FOLDER.upper()}/head",
+        f"clients/{FOLDER}/head\n",
+        f"/clients/{FOLDER}/head",
+        f"clients/{FOLDER}/../{FOLDER}/head",
+        f"clients/{FOLDER}/{'0' * 32}/0000000",
+        f"clients/{FOLDER}/{'0' * 32}/0000000g",
+        f"clients/{FOLDER}/{'0' * 31}/00000000",
+        f"clients/{FOLDER}/{'0' * 32}/00000000.tmp",
+        f"clients/{FOLDER}/enrol-",
+        f"answers/{FOLDER}/other",
+        f"answers/{chr(0x660) * 32}/receipt",
+    ],
+)
+def test_names_that_cdr_does_not_give_are_refused(name: str) -> None:
+    with pytest.raises(FormatError, match="not a name that cdr gives"):
+        parse_name(name)
+
+
+@given(st.text(max_size=100))
+def test_random_names_are_refused(name: str) -> None:
+    with pytest.raises(FormatError):
+        parse_name(name)
+
+
+# --- heads
+
+HEAD = Head(4, (HeadParcel(id=b"p" * 16, segments=3, closed=True), HeadParcel(id=b"q" * 16, segments=0, closed=False)))
+
+
+def test_a_head_comes_back_with_its_signer() -> None:
+    data = write_head(HEAD, CLIENT, group=GROUP, issued_s=1)
+    assert read_head(data, signer=CLIENT.public, group=GROUP, now_s=2) == (CLIENT.public, HEAD)
+    assert GROUP.encode() not in data
+
+
+def test_an_older_or_foreign_head_is_refused() -> None:
+    data = write_head(HEAD, CLIENT, group=GROUP, issued_s=1)
+    with pytest.raises(AuthenticationError, match="replayed"):
+        read_head(data, signer=CLIENT.public, group=GROUP, now_s=2, lowest_serial=5)
+    with pytest.raises(AuthenticationError, match="signed by"):
+        read_head(data, signer=STRANGER.public, group=GROUP, now_s=2)
+    with pytest.raises(AuthenticationError, match="another group"):
+        read_head(data, signer=CLIENT.public, group="sales", now_s=2)
+
+
+def test_a_head_of_too_many_parcels_is_refused() -> None:
+    most = Head(1, [HEAD.parcels[0]] * MAX_HEAD_PARCELS)
+    data = write_head(most, CLIENT, group=GROUP, issued_s=1)
+    assert len(read_head(data, signer=CLIENT.public, group=GROUP, now_s=2)[1].parcels) == MAX_HEAD_PARCELS
+    with pytest.raises(FormatError, match="body of head"):
+        write_head(Head(1, [*most.parcels, HEAD.parcels[0]]), CLIENT, group=GROUP, issued_s=1)
+
+
+# --- receipts
+
+REJECTED = RejectedSegment(index=2, object=b"o" * 32, reason="segment damaged")
+RECEIPT = Receipt(
+    serial=9,
+    parcels=(ParcelReceipt(id=b"p" * 16, taken=3, digest=b"d" * 32, rejected=[REJECTED], missing=[1]),),
+    missing=[(BlobType.DATA, BlobId(b"a" * 32)), (BlobType.TREE, BlobId(b"b" * 32))],
+    versions=(
+        VersionReceipt(number=7, state=VersionState.COMMITTED, record=b"r" * 32, snapshot="ab" * 32, reason=""),
+        VersionReceipt(number=8, state=VersionState.INCOMPLETE, record=b"s" * 32, snapshot="", reason="2 missing"),
+    ),
+    committed=7,
+    committed_record=b"r" * 32,
+)
+
+
+def written(receipt: Receipt = RECEIPT) -> bytes:
+    return write_receipt(
+        receipt, TIER, client=CLIENT.public, sealing=CLIENT_SEALING.public, group=GROUP, issued_s=1, expires_s=99
+    )
+
+
+def read(data: bytes, **change: Any) -> Receipt:
+    fields: dict[str, Any] = {
+        "keys": [CLIENT_SEALING],
+        "tier": TIER.public,
+        "client": CLIENT.public,
+        "group": GROUP,
+        "now_s": 50,
+        "lowest_serial": 9,
+    } | change
+    return read_receipt(data, **fields)
+
+
+def test_a_receipt_comes_back_to_its_client() -> None:
+    assert read(written()) == RECEIPT
+    assert read(written(Receipt(9))) == replace(Receipt(9), missing=[])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"keys": [OTHER_SEALING]},
+        {"tier": STRANGER.public},
+        {"client": STRANGER.public},
+        {"group": "sales"},
+        {"now_s": 100},
+        {"lowest_serial": 10},
+    ],
+)
+def test_a_receipt_for_somebody_else_or_from_before_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(AuthenticationError, match="receipt"):
+        read(written(), **change)
+
+
+def test_every_flipped_byte_of_a_receipt_is_refused() -> None:
+    data = written()
+    for position in range(len(data)):
+        bad = bytearray(data)
+        bad[position] ^= 1
+        with pytest.raises(IntegrityError):
+            read(bytes(bad))
+
+
+def test_the_largest_receipt_without_rejections_fits_a_document() -> None:
+    parcel = replace_lists(RECEIPT.parcels[0])
+    largest = Receipt(
+        9,
+        [parcel] * MAX_RECEIPT_PARCELS,
+        [RECEIPT.missing[0]] * MAX_RECEIPT_BLOBS,
+        [RECEIPT.versions[1]] * MAX_RECEIPT_VERSIONS,
+    )
+    data = written(largest)
+    assert len(data) < MAX_DOCUMENT_BYTES
+    assert len(read(data).missing) == MAX_RECEIPT_BLOBS
+
+
+def replace_lists(receipt: ParcelReceipt) -> ParcelReceipt:
+    return ParcelReceipt(id=receipt.id, taken=receipt.taken, digest=receipt.digest, rejected=[], missing=[])
+
+
+def test_receipts_over_their_limits_are_not_written() -> None:
+    too_many = Receipt(9, missing=[RECEIPT.missing[0]] * (MAX_RECEIPT_BLOBS + 1))
+    wordy = RejectedSegment(index=2, object=b"o" * 32, reason="x" * (MAX_REASON_CHARS + 1))
+    parcel = ParcelReceipt(id=b"p" * 16, taken=3, digest=b"", rejected=[wordy], missing=[])
+    for bad in (too_many, Receipt(9, [parcel]), Receipt(9, committed_record=b"x")):
+        with pytest.raises(FormatError, match=r"receipt|committed"):
+            written(bad)

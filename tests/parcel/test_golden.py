@@ -1,0 +1,101 @@
+"""The wire format is frozen: objects of the first release open, and writers still make the same."""
+
+import json
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdr_plugin.identity.keys import KemSuite
+from cdr_plugin.identity.ticket import open_enrolment, read_ticket, write_ticket
+from cdr_plugin.parcel.attestation import SignedAttestation, verify_attestation
+from cdr_plugin.parcel.head import read_head, write_head
+from cdr_plugin.parcel.limits import HEADER_BYTES, SEGMENT_PREFIX_BYTES
+from cdr_plugin.parcel.naming import folder_id
+from cdr_plugin.parcel.receipt import read_receipt
+from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
+from cdr_plugin.parcel.segment import _encrypt, _segment_key, open_segment, read_prefix, reopen_own_segment
+from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
+from tests.parcel import golden
+from tests.parcel.parties import CHUNKER, CLIENT, CLIENT_SEALING, GROUP, TIER, TIER_SEALING, anybody
+
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "data" / "wire-v1.json").read_text())
+
+
+@pytest.mark.parametrize("suite", list(KemSuite))
+def test_a_segment_of_the_first_release_opens(suite: KemSuite) -> None:
+    data = bytes.fromhex(VECTORS["segments"][suite.label]["small"])
+    opened = open_segment(
+        data, group=GROUP, keys=[golden.KEYS[suite]], accept=anybody, parcel_id=golden.SECRET.id, index=5
+    )
+    assert opened.sender == CLIENT.public
+    assert opened.plaintext.hex() == VECTORS["plaintexts"][0]
+    assert reopen_own_segment(data, golden.SECRET, 5) == opened.plaintext
+
+
+@pytest.mark.parametrize("suite", list(KemSuite))
+def test_with_the_same_randomness_a_segment_is_still_sealed_to_the_same_bytes(suite: KemSuite) -> None:
+    vector = VECTORS["segments"][suite.label]
+    small = bytes.fromhex(vector["small"])
+    start = small[: SEGMENT_PREFIX_BYTES + HEADER_BYTES + suite.overhead]
+    key = _segment_key(golden.SECRET, read_prefix(small).raw)
+    assert _encrypt(start, key, bytes.fromhex(VECTORS["plaintexts"][0])) == small
+    start = bytes.fromhex(vector["long_start"])
+    long = _encrypt(start, _segment_key(golden.SECRET, start[:SEGMENT_PREFIX_BYTES]), golden.LONG)
+    assert sha256(long).hexdigest() == vector["long_sha256"]
+    opened = open_segment(
+        long, group=GROUP, keys=[golden.KEYS[suite]], accept=anybody, parcel_id=golden.SECRET.id, index=6
+    )
+    assert opened.plaintext == golden.LONG
+
+
+def test_record_streams_are_written_and_read_as_in_the_first_release() -> None:
+    assert [plaintext.hex() for plaintext in golden.plaintexts()] == VECTORS["plaintexts"]
+    kinds = [type(r) for text in VECTORS["plaintexts"] for r in iter_records(bytes.fromhex(text))]
+    assert {Preamble, FirstPart, Part, SignedAttestation, SignedVersionRecord} <= set(kinds)
+
+
+def test_signed_records_are_made_and_verified_as_in_the_first_release() -> None:
+    signed = SignedVersionRecord(**{k: bytes.fromhex(v) for k, v in VECTORS["version_record"].items()})
+    assert signed == golden.signed_record()
+    assert verify_version_record(signed, client=CLIENT.public, group=GROUP) == golden.record()
+    said = SignedAttestation(**{k: bytes.fromhex(v) for k, v in VECTORS["attestation"].items()})
+    assert said == golden.signed_attestation()
+    read = verify_attestation(said, tier=TIER.public, group=GROUP, addressee=b"t" * 32, now_s=5)
+    assert read == golden.attestation()
+
+
+def test_tickets_and_heads_are_made_and_read_as_in_the_first_release() -> None:
+    assert write_ticket(golden.ticket(), TIER, issued_s=1) == VECTORS["ticket"]
+    assert read_ticket(VECTORS["ticket"], now_s=5) == golden.ticket()
+    data = bytes.fromhex(VECTORS["head"])
+    assert write_head(golden.head(), CLIENT, group=GROUP, issued_s=1) == data
+    assert read_head(data, signer=CLIENT.public, group=GROUP, now_s=5)[1] == golden.head()
+
+
+def test_sealed_documents_of_the_first_release_open() -> None:
+    request = open_enrolment(
+        bytes.fromhex(VECTORS["enrolment"]), keys=[TIER_SEALING], group=GROUP, tier=TIER.public, now_s=5
+    )
+    assert (request.name, request.client, request.sealing) == ("alice", CLIENT.public, CLIENT_SEALING.public)
+    answer = read_receipt(
+        bytes.fromhex(VECTORS["receipt"]),
+        keys=[CLIENT_SEALING],
+        tier=TIER.public,
+        client=CLIENT.public,
+        group=GROUP,
+        now_s=5,
+    )
+    assert asdict(answer) == asdict(golden.receipt())
+
+
+def test_names_and_keys_are_derived_as_in_the_first_release() -> None:
+    assert folder_id(CLIENT.public, GROUP) == VECTORS["folder"]
+    assert CHUNKER.hex() == VECTORS["chunker"]
+    assert (CLIENT.public.text, CLIENT.public.fingerprint.hex()) == (
+        VECTORS["client_key"],
+        VECTORS["client_fingerprint"],
+    )
+    assert {s.label: k.public.text for s, k in golden.KEYS.items()} == VECTORS["sealing_keys"]
