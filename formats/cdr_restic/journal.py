@@ -1,7 +1,7 @@
 """What this tier is about to store in a repository, so that a crash leaves nothing behind.
 
 One text file per repository in the tier's state: lines ``pack <name>`` and ``lock <name>``, synced
-before the file itself gets its final name. It is a hint: without it, packs of a crashed pass
+before the file itself gets its final name, and ``indexed`` when all packs above it are. It is a hint: without it, packs of a crashed pass
 merely stay unindexed until restic prunes them, and its lock until ``restic unlock``.
 """
 
@@ -21,6 +21,7 @@ from cdr_restic.storage import storage_error
 
 _MAX_BYTES = 64 * 1024 * 1024
 _LINE = re.compile(r"^(pack|lock) ([0-9a-f]{64})$", re.MULTILINE)
+_INDEXED = "indexed\n"
 
 
 class Journal:
@@ -34,7 +35,6 @@ class Journal:
         self._path = state / f"restic-{repository_id[:16]}.journal" if state else None
         self._mutex = Lock()
         self._descriptor = -1
-        self._lock_name = ""
         self.packs: Sequence[str] = ()
         self.locks: Sequence[str] = ()
 
@@ -65,9 +65,9 @@ class Journal:
                 f"another process is writing to this repository (it holds {path}); try again later"
             ) from None
         text = os.pread(self._descriptor, _MAX_BYTES, 0).decode("ascii", "replace")
-        found = _LINE.findall(text)
-        self.packs = tuple(dict.fromkeys(name for kind, name in found if kind == "pack"))
-        self.locks = tuple(dict.fromkeys(name for kind, name in found if kind == "lock"))
+        pending = _LINE.findall(text[text.rfind(_INDEXED) + 1 :])
+        self.packs = tuple(dict.fromkeys(name for kind, name in pending if kind == "pack"))
+        self.locks = tuple(dict.fromkeys(name for kind, name in _LINE.findall(text) if kind == "lock"))
         # A line that a crash cut short must not swallow the next one.
         if text and not text.endswith("\n"):
             os.write(self._descriptor, b"\n")
@@ -83,20 +83,21 @@ class Journal:
 
     def note_lock(self, name: str) -> None:
         """Remember our lock of the repository; returns when that is durable."""
-        self._lock_name = name
         self._append(f"lock {name}\n")
 
-    def clear(self) -> None:
-        """Forget all packs, since they are indexed, and all locks but the last, since they are gone."""
-        if self._descriptor < 0:
+    def note_indexed(self) -> None:
+        """All packs so far are indexed, or given up."""
+        self._append(_INDEXED)
+
+    def forget_locks(self) -> None:
+        """``locks`` are removed. The file starts anew unless packs are pending: only here, before
+        a pass has noted anything, can nothing be lost by that."""
+        if self._descriptor < 0 or self.packs:
             return
-        with self._mutex:
-            try:
-                os.ftruncate(self._descriptor, 0)
-            except OSError as error:
-                raise storage_error(error, f"cannot write {self._path}") from None
-        if self._lock_name:
-            self.note_lock(self._lock_name)
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            raise storage_error(error, f"cannot write {self._path}") from None
 
     def _append(self, line: str) -> None:
         if self._descriptor < 0:

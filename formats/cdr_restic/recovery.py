@@ -59,6 +59,6 @@ def recover_packs(
     names = [files.save(FileKind.INDEX, encode_index(found))] if found else []
     for recovered in found:
         index.add_pack(recovered)
-    if journal.packs or journal.locks:
-        journal.clear()
+    if journal.packs:
+        journal.note_indexed()
     return names

@@ -89,6 +89,7 @@ class ResticRepository(Repository):
             # The journal is ours alone, so these belong to a process that died.
             for name in journal.locks:
                 self._storage.remove(FileKind.LOCKS, name)
+            journal.forget_locks()
             with SharedLock(files, journal.note_lock, self._options.reporter, self._times) as lock:
                 versions = self._load_versions(files)
                 index = self._load_index(files)

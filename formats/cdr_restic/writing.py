@@ -82,7 +82,7 @@ class ResticPass(RepositoryPass):
         self._take(self._uploads.drain())
         if self._unindexed:
             self._save_index()
-            self._journal.clear()
+            self._journal.note_indexed()
         self._lock.confirm()
 
     def add_version(self, snapshot: Snapshot) -> str:

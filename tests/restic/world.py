@@ -22,6 +22,7 @@ from cdr_restic.creating import create_repository
 from cdr_restic.keys import Scrypt, find_key
 from cdr_restic.local import LocalStorage
 from cdr_restic.locks import LockTimes
+from cdr_restic.recovery import verify_pack
 from cdr_restic.repository import ResticRepository
 from cdr_restic.storage import FileKind, Storage
 
@@ -49,7 +50,7 @@ class Place:
     notes: Notes = field(default_factory=Notes)
 
     def options(self, **changes: object) -> RepositoryOptions:
-        values: dict[str, object] = {"state": self.state, "pack_size": 64 * 1024, "reporter": self.notes}
+        values: dict[str, object] = {"state": self.state, "pack_size": 16 * 1024, "reporter": self.notes}
         return RepositoryOptions(lambda: self.password, **{**values, **changes})  # type: ignore[arg-type]
 
     def repository(self, storage: Storage | None = None, times: LockTimes = AT_ONCE) -> ResticRepository:
@@ -101,8 +102,9 @@ def some_blobs(count: int, seed: int = 1, largest: int = 4000) -> list[bytes]:
 
 def node(name: str, **fields: object) -> Node:
     values: dict[str, object] = {
-        "type": "file", "mtime": TIME, "atime": TIME, "ctime": TIME, "uid": 0, "gid": 0, "content": None, "mode": 420
-    }  # fmt: skip
+        **{"type": "file", "uid": 0, "gid": 0, "content": None, "mode": 0o644},
+        **{"mtime": TIME, "atime": TIME, "ctime": TIME},
+    }
     return Node(name=name, **{**values, **fields})  # type: ignore[arg-type]
 
 
@@ -130,9 +132,9 @@ class FaultyStorage(Storage):
     """Passes operations on and counts them; ``fault`` is called at the chosen one, before it
     happens, or after, or halfway: a torn temporary file."""
 
-    def __init__(self, inner: LocalStorage, folder: Path, at: int, when: str, fault: Callable[[], None]) -> None:
-        self.location = inner.location
-        self._inner = inner
+    def __init__(self, folder: Path, at: int, when: str, fault: Callable[[], None]) -> None:
+        self.location = str(folder)
+        self._inner = LocalStorage(str(folder))
         self._folder = folder
         self._at = at
         self._when = when
@@ -198,8 +200,6 @@ def blob_copies(place: Place) -> list[tuple[str, str]]:
     """Every blob of every pack, (type, ID), as often as it is stored, indexed or not."""
     repository = place.repository()
     storage = LocalStorage(str(place.folder))
-    from cdr_restic.recovery import verify_pack
-
     found = []
     for name in storage.list(FileKind.DATA):
         found += [(entry.type.name, entry.id.hex()) for entry in verify_pack(storage, repository._key, name)]
