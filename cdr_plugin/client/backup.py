@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from cdr_plugin import __version__
 from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, archive
-from cdr_plugin.client.spooler import Spooler, SpoolCounts, spool_path
+from cdr_plugin.client.spooler import SpoolCounts, Spooler, spool_path
 from cdr_plugin.client.state import ClientState, VersionRow
 from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
@@ -170,18 +170,18 @@ class _Run:
             summary=SnapshotSummary(
                 backup_start=started,
                 backup_end=now(int(ended_s), int(ended_s % 1 * 1e9)),
-                files_new=result.files_new,
-                files_changed=result.files_changed,
-                files_unmodified=result.files_unmodified,
-                dirs_new=result.dirs_new,
-                dirs_changed=result.dirs_changed,
-                dirs_unmodified=result.dirs_unmodified,
+                files_new=result.counts.files_new,
+                files_changed=result.counts.files_changed,
+                files_unmodified=result.counts.files_unmodified,
+                dirs_new=result.counts.dirs_new,
+                dirs_changed=result.counts.dirs_changed,
+                dirs_unmodified=result.counts.dirs_unmodified,
                 data_blobs=counts.data_blobs,
                 tree_blobs=counts.tree_blobs,
                 data_added=counts.data_added,
                 data_added_packed=counts.spooled_bytes,
-                total_files_processed=result.total_files_processed,
-                total_bytes_processed=result.total_bytes_processed,
+                total_files_processed=result.counts.total_files_processed,
+                total_bytes_processed=result.counts.total_bytes_processed,
             ),
         )
 

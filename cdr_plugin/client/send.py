@@ -140,5 +140,3 @@ class _Sender:
 
 def _sha256(data: bytes) -> bytes:
     return sha256(data).digest()
-
-

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.contracts import Encoder
@@ -28,7 +27,8 @@ LabelledEncoder = tuple[str, Encoder]
 """A method's label and one thread's encoder of it."""
 
 
-class Sealed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sealed:
     """A segment that is durable in the spool but not yet in the state."""
 
     index: int
@@ -150,7 +150,7 @@ class Spooler:
     def _record_oldest(self) -> None:
         sealed = self._writing.pop(0).result()
         self.counts.spooled_bytes += sealed.size
-        self._state.add_segment(self._parcel_ord, *sealed)
+        self._state.add_segment(self._parcel_ord, sealed.index, sealed.size, sealed.sha256, sealed.keys)
 
     def finish(self, version: VersionRow) -> None:
         """Put the version record behind everything else; when this returns the version is captured."""

@@ -24,7 +24,8 @@ CREATE TABLE segments (
     sha256 BLOB NOT NULL, state TEXT NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
 CREATE TABLE versions (
     number INTEGER PRIMARY KEY, parcel INTEGER NOT NULL, record BLOB NOT NULL, signature BLOB NOT NULL,
-    hash BLOB NOT NULL, again INTEGER NOT NULL DEFAULT 0, tree BLOB NOT NULL, time TEXT NOT NULL, state TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '',
+    hash BLOB NOT NULL, again INTEGER NOT NULL DEFAULT 0, tree BLOB NOT NULL,
+    time TEXT NOT NULL, state TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '',
     reason TEXT NOT NULL DEFAULT '')
 """
 _COUNT_GENERATION = (
@@ -128,11 +129,18 @@ class ClientState:
             db.execute("UPDATE parcels SET closed=1 WHERE ord=?", (parcel,))
             db.execute("UPDATE versions SET again=0")
             db.execute(
-                "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state) VALUES (?,?,?,?,?,?,?,?)",
+                "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state) "
+                "VALUES (?,?,?,?,?,?,?,?)",
                 (
-                    version.number, parcel, version.record, version.signature, version.hash, version.tree,
-                    version.time, version.state,
-                ),  # fmt: skip
+                    version.number,
+                    parcel,
+                    version.record,
+                    version.signature,
+                    version.hash,
+                    version.tree,
+                    version.time,
+                    version.state,
+                ),
             )
 
     def close_parcels(self) -> None:
@@ -154,7 +162,7 @@ class ClientState:
         marks = ",".join("?" * len(states))
         rows = self._db.connection.execute(
             "SELECT s.parcel, p.id, s.idx, s.size, s.sha256, s.state FROM segments s JOIN parcels p ON p.ord=s.parcel "
-            f"WHERE s.state IN ({marks}) ORDER BY s.parcel, s.idx",  # noqa: S608
+            f"WHERE s.state IN ({marks}) ORDER BY s.parcel, s.idx",
             states,
         )
         return [SegmentRow(ord_, id_, idx, size, sha, SegmentState(state)) for ord_, id_, idx, size, sha, state in rows]
@@ -225,9 +233,9 @@ class ClientState:
 
     def versions(self, tail: str = "ORDER BY number") -> list[VersionRow]:
         rows = self._db.connection.execute(
-            f"SELECT number, record, signature, hash, tree, time, state, snapshot, reason FROM versions {tail}"  # noqa: S608
+            f"SELECT number, record, signature, hash, tree, time, state, snapshot, reason FROM versions {tail}"
         )
-        return [VersionRow(*row[:6], VersionState(row[6]), *row[7:]) for row in rows]
+        return [_version_row(row) for row in rows]
 
     def parcel_of_version(self, number: int) -> int | None:
         """Order of the parcel that carried a version's record; None for an unknown number."""
@@ -249,3 +257,8 @@ class ClientState:
 
     def spooled_bytes(self, states: Sequence[SegmentState]) -> int:
         return sum(row.size for row in self.segments(*states))
+
+
+def _version_row(row: tuple[int, bytes, bytes, bytes, bytes, str, str, str, str]) -> VersionRow:
+    number, record, signature, hash_, tree, time, state, snapshot, reason = row
+    return VersionRow(number, record, signature, hash_, tree, time, VersionState(state), snapshot, reason)

@@ -86,9 +86,7 @@ class ClientTier:
             )
         old = self.state.get("ticket")
         if old is not None and read_ticket(old.decode(), now_s=0).group != ticket.group:
-            raise UserError(
-                f"client {self.name}: enrolled in another group already; a move needs a new state folder"
-            )
+            raise UserError(f"client {self.name}: enrolled in another group already; a move needs a new state folder")
         sealing = self.identity.sealing_key(ticket.group, create=True).public
         request = request_enrolment(
             ticket, self.identity.signing, sealing, name=self.name, facts=facts, issued_s=int(time.time())

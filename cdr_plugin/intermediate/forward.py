@@ -12,26 +12,29 @@ where it went; every step can be repeated. Heads travel behind the segments that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import CdrError, FormatError, NotFoundError
+from cdr_plugin.files import TEMPORARY_PREFIX, sync_folder
 from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
-from cdr_plugin.parcel.naming import ANSWERS, CLIENTS, ObjectName, SegmentName, parse_name
+from cdr_plugin.parcel.naming import ANSWERS, CLIENTS, HeadName, ObjectName, SegmentName, parse_name
 from cdr_plugin.reporter import Reporter
 
 
 @dataclass(slots=True)
 class Moved:
-    """What one run moved; ``waiting`` is left behind for a later run."""
+    """What one run moved: segments, their bytes, and answers that were new below."""
 
-    objects: int = 0
+    segments: int = 0
     bytes: int = 0
     answers: int = 0
-    waiting: int = 0
-    waiting_bytes: int = 0
-    clients: set[str] = field(default_factory=set)
+
+    def add(self, other: Moved) -> None:
+        self.segments += other.segments
+        self.bytes += other.bytes
+        self.answers += other.answers
 
 
 def take(inbox: Transport, spool: Transport, spool_folder: Path, reporter: Reporter) -> Moved:
@@ -39,34 +42,48 @@ def take(inbox: Transport, spool: Transport, spool_folder: Path, reporter: Repor
     moved = Moved()
     for info, name in _in_order(inbox.list(CLIENTS), reporter):
         try:
-            if isinstance(name, SegmentName):
-                target = spool_folder / info.name
-                if not target.exists():
-                    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    inbox.get_file(info.name, target)
-                inbox.delete(info.name)
-            else:
-                # Heads and enrolments are replaced in place by their client: copied, never removed.
-                if not _copy_if_new(inbox, spool, info):
-                    continue
+            if isinstance(name, HeadName):
+                _copy_if_new(inbox, spool, info)  # replaced in place by its client: stays where it is
+                continue
+            _take_object(inbox, info, spool_folder)
+            _count(moved, info, name)
         except NotFoundError:
             continue  # its client withdrew it meanwhile
-        _count(moved, info, name)
     return moved
+
+
+def _take_object(inbox: Transport, info: ObjectInfo, spool_folder: Path) -> None:
+    """Durable in the spool under its name, then gone from the inbox."""
+    target = spool_folder / info.name
+    temporary = spool_folder / f"{TEMPORARY_PREFIX}{info.name.replace('/', '-')}"
+    temporary.unlink(missing_ok=True)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    inbox.get_file(info.name, temporary)
+    temporary.replace(target)
+    for folder in (target.parent, *target.parent.parents[: len(Path(info.name).parts) - 1]):
+        sync_folder(folder)
+    inbox.delete(info.name)
 
 
 def send(spool: Transport, spool_folder: Path, above: Transport, reporter: Reporter) -> Moved:
     """Put what is spooled into the storage above; segments leave the spool, heads stay for comparison."""
     moved = Moved()
     for info, name in _in_order(spool.list(CLIENTS), reporter):
-        if isinstance(name, SegmentName):
-            above.put_file(info.name, spool_folder / info.name)
-            spool.delete(info.name)
-        elif not _copy_if_new(spool, above, info):
+        if isinstance(name, HeadName):
+            _copy_if_new(spool, above, info)
             continue
+        above.put_file(info.name, spool_folder / info.name)
+        spool.delete(info.name)
         _count(moved, info, name)
-        reporter.progress(segments_sent=moved.objects, bytes_sent=moved.bytes)
+        reporter.progress(segments_sent=moved.segments, bytes_sent=moved.bytes)
     return moved
+
+
+def waiting(spool: Transport) -> tuple[int, int]:
+    """Segments and bytes that wait in the spool."""
+    names = ((info.size, parse_name(info.name)) for info in spool.list(CLIENTS))
+    sizes = [size for size, name in names if isinstance(name, SegmentName)]
+    return len(sizes), sum(sizes)
 
 
 def bring_answers(above: Transport, inboxes: Iterable[Transport]) -> int:
@@ -89,7 +106,7 @@ def _in_order(objects: Iterable[ObjectInfo], reporter: Reporter) -> Iterator[tup
         except CdrError as error:
             reporter.error(info.name, "receive", f"{error}; left where it is")
             continue
-        found.append((not isinstance(name, SegmentName), info.name, info, name))
+        found.append((isinstance(name, HeadName), info.name, info, name))
     for _, _, info, name in sorted(found, key=lambda row: row[:2]):
         yield info, name
 
@@ -107,6 +124,5 @@ def _copy_if_new(source: Transport, target: Transport, info: ObjectInfo) -> bool
 
 
 def _count(moved: Moved, info: ObjectInfo, name: ObjectName) -> None:
-    moved.objects += 1
+    moved.segments += isinstance(name, SegmentName)
     moved.bytes += info.size
-    moved.clients.add(name.folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cdr_plugin.contracts import RepositoryPass, StoredVersion
@@ -22,21 +24,50 @@ RESERVED_TAGS = "cdr-"
 """What starts so is written by tiers alone: a client could claim another's versions otherwise."""
 
 
-def version_tag(client: bytes, number: int, record_hash: bytes) -> str:
-    """Marks the snapshot of one version; looked for before one is written and when state is rebuilt."""
-    return f"cdr-version:{client.hex()}:{number}:{record_hash.hex()}"
+_TAG = re.compile(r"cdr-version:([A-Za-z0-9_-]{22}):([1-9][0-9]{0,18}):([A-Za-z0-9_-]{43})", re.ASCII).fullmatch
 
 
-def parse_version_tag(tag: str) -> tuple[bytes, int, bytes] | None:
-    """Client, number and record hash of a version tag; None for any other tag."""
-    kind, _, rest = tag.partition(":")
-    parts = rest.split(":")
-    if kind != "cdr-version" or len(parts) != 3 or not parts[1].isdecimal():
-        return None
-    try:
-        return bytes.fromhex(parts[0]), int(parts[1]), bytes.fromhex(parts[2])
-    except ValueError:
-        return None
+@dataclass(frozen=True, slots=True)
+class VersionTag:
+    """Client (16 bytes of its ID), number and record hash: marks the snapshot of one version.
+
+    Looked for before a snapshot is written and when state is rebuilt.
+    """
+
+    client: bytes
+    number: int
+    record_hash: bytes
+
+    @classmethod
+    def of(cls, client: bytes, number: int, record_hash: bytes) -> VersionTag:
+        return cls(client[:16], number, record_hash)
+
+    @classmethod
+    def parse(cls, tag: str) -> VersionTag | None:
+        """None for any other tag."""
+        match = _TAG(tag)
+        if match is None:
+            return None
+        return cls(_unbase64(match[1]), int(match[2]), _unbase64(match[3]))
+
+    def __str__(self) -> str:
+        return f"cdr-version:{_base64(self.client)}:{self.number}:{_base64(self.record_hash)}"
+
+
+def _base64(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _unbase64(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def tags_of(version: StoredVersion, client: bytes) -> Iterator[VersionTag]:
+    """The version tags of ``client`` that a snapshot carries: one, or none."""
+    for text in version.snapshot.tags:
+        tag = VersionTag.parse(text)
+        if tag is not None and tag.client == client[:16]:
+            yield tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +157,14 @@ class Committer:
 
     def _find(self, row: VersionRow) -> StoredVersion | None:
         """The snapshot of this very version, if a pass that crashed has written it already."""
-        tag = version_tag(self._client.fingerprint, row.number, row.hash)
+        tag = str(VersionTag.of(self._client.fingerprint, row.number, row.hash))
         return next((v for v in self._repo.versions if tag in v.snapshot.tags), None)
 
     def _base(self, number: int) -> StoredVersion | None:
         """The client's newest earlier version whose snapshot is present now."""
-        best: tuple[int, StoredVersion | None] = (0, None)
-        for version in self._repo.versions:
-            for tag in version.snapshot.tags:
-                parsed = parse_version_tag(tag)
-                if parsed and parsed[0] == self._client.fingerprint and best[0] < parsed[1] < number:
-                    best = (parsed[1], version)
-        return best[1]
+        client = self._client.fingerprint
+        found = [(tag.number, v) for v in self._repo.versions for tag in tags_of(v, client) if tag.number < number]
+        return max(found, key=lambda item: item[0])[1] if found else None
 
     def _sources(self) -> Sources:
         return Sources(self._rows.possesses, self._repo.has, self.read_tree)
@@ -168,15 +195,13 @@ class Committer:
             uid=record.uid,
             gid=record.gid,
             excludes=list(record.excludes),
-            tags=[*record.tags, version_tag(self._client.fingerprint, row.number, row.hash)],
+            tags=[*record.tags, str(VersionTag.of(self._client.fingerprint, row.number, row.hash))],
             program_version=record.program_version,
             summary=record.summary,
         )
 
 
-def admit(
-    rows: ClientRows, signed: SignedVersionRecord, client: Client, now: str, note: Callable[[str], None]
-) -> None:
+def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: str, note: Callable[[str], None]) -> None:
     """Take a version record in: verify it against the client's chain, or reject it with the reason.
 
     Replays change nothing. A number that another record has taken is a fork: the first stays.

@@ -12,7 +12,14 @@ from hashlib import sha256
 from pathlib import Path
 
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import AuthenticationError, CdrError, FormatError, NotFoundError, PluginError, UnknownVersionError
+from cdr_plugin.errors import (
+    AuthenticationError,
+    CdrError,
+    FormatError,
+    NotFoundError,
+    PluginError,
+    UnknownVersionError,
+)
 from cdr_plugin.identity.keys import SealingKey, VerifyKey
 from cdr_plugin.identity.register import Client, Register
 from cdr_plugin.model.blobs import Payload

@@ -12,7 +12,7 @@ from cdr_plugin.identity.register import Client
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.trees import Node, content_ids, decode_tree, subtree_ids
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.commit import parse_version_tag
+from cdr_plugin.top.commit import tags_of
 from cdr_plugin.top.pins import is_pin, pin_path
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 
@@ -26,14 +26,11 @@ def rebuild(repo: RepositoryPass, rows: ClientRows, client: Client, reporter: Re
     found = 0
     for version in repo.versions:
         root = BlobId(bytes.fromhex(version.snapshot.tree))
-        for tag in version.snapshot.tags:
-            parsed = parse_version_tag(tag)
-            if parsed is None or parsed[0] != client.fingerprint:
-                continue
+        for tag in tags_of(version, client.fingerprint):
             rows.reach(_walk(repo, root, seen, reporter))
             committed = VersionState.COMMITTED
             time = version.snapshot.time
-            rows.put_version(VersionRow(parsed[1], b"", b"", parsed[2], committed, time, version.id))
+            rows.put_version(VersionRow(tag.number, b"", b"", tag.record_hash, committed, time, version.id))
             found += 1
     for version in repo.versions:
         if is_pin(version.snapshot) and version.snapshot.paths == [pin_path(client.fingerprint)]:

@@ -11,18 +11,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC
-from pathlib import Path
 
 from cdr_plugin.contracts import Event as Happening
 from cdr_plugin.contracts import RepositoryPass, Transport
-from cdr_plugin.errors import CdrError, IntegrityError, NotFoundError
+from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.files import exclusive
 from cdr_plugin.identity.register import Client
 from cdr_plugin.identity.register import ClientState as Registered
 from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.model.times import time_formatter
 from cdr_plugin.parcel.head import Head, read_head
-from cdr_plugin.parcel.naming import HeadName, SegmentName, folder_id, head_name
+from cdr_plugin.parcel.naming import folder_id, head_name
 from cdr_plugin.read_ahead import read_ahead
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import Answerer
@@ -95,8 +94,9 @@ def _one_pass(top: TopTier, inboxes: list[Transport], reporter: Reporter, result
         return False
     deadline_s = time.monotonic() + LOCK_S
     with closing(top.open_repository()) as repository, repository.writing() as repo:
+        max_data_bytes = int(repository.chunker["max_size"])
         for job in work:
-            if not _ClientPass(top, repo, job, reporter, result, deadline_s).run():
+            if not _ClientPass(top, repo, max_data_bytes, job, reporter, result, deadline_s).run():
                 return True
     return False
 
@@ -150,7 +150,14 @@ class _ClientPass:
     """One client's segments within one pass."""
 
     def __init__(
-        self, top: TopTier, repo: RepositoryPass, job: _Work, reporter: Reporter, result: ReceiveResult, deadline_s: float
+        self,
+        top: TopTier,
+        repo: RepositoryPass,
+        max_data_bytes: int,
+        job: _Work,
+        reporter: Reporter,
+        result: ReceiveResult,
+        deadline_s: float,
     ) -> None:
         self._top = top
         self._repo = repo
@@ -162,7 +169,8 @@ class _ClientPass:
         self._deadline_s = deadline_s
         self._quarantine = Quarantine(top.state_folder / "quarantine")
         self._answer = Answerer(top, job.client, job.rows, job.inbox)
-        self._verifier = Verifier(top.decoder, top.max_data_bytes)
+        self._max_data_bytes = max_data_bytes
+        self._verifier = Verifier(top.decoder, max_data_bytes)
         self._deletable: list[Arrival] = []
         self._since_checkpoint = 0
 
@@ -188,7 +196,7 @@ class _ClientPass:
             self._client,
             self._top.identity.sealing_keys(self._top.group),
             self._top.register,
-            Verifier(self._top.decoder, self._top.max_data_bytes),
+            Verifier(self._top.decoder, self._max_data_bytes),
             self._top.state_folder,
             self._reporter.note,
         )
@@ -280,5 +288,3 @@ class _ClientPass:
 def _now() -> str:
     now_s = time.time()
     return time_formatter(UTC)(int(now_s), int(now_s % 1 * 1e9))
-
-

@@ -207,7 +207,7 @@ class ClientRows:
             "SELECT number, record, signature, hash, state, time, snapshot, reason FROM versions WHERE client=?",
             (self._client,),
         )
-        found = {(row[0], row[3]): VersionRow(*row[:4], VersionState(row[4]), *row[5:]) for row in rows}
+        found = {(row[0], row[3]): _version_row(row) for row in rows}
         found.update(self._versions)
         return sorted(found.values(), key=lambda row: (row.number, row.hash))
 
@@ -227,16 +227,15 @@ class ClientRows:
             db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", [(client, key) for key in self._missing])
             db.executemany("DELETE FROM missing WHERE client=? AND key=?", [(client, key) for key in self._found])
             db.executemany(
-                "INSERT INTO possession VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET reached=MAX(reached, excluded.reached)",
+                "INSERT INTO possession VALUES (?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET reached=MAX(reached, excluded.reached)",
                 sorted((client, key, reached) for key, reached in self._possessed.items()),
             )
             db.executemany(
                 "INSERT OR REPLACE INTO held_trees VALUES (?, ?, ?, ?, ?)",
                 [(client, tree.id, tree.method, tree.length, tree.data) for tree in self._held.values()],
             )
-            db.executemany(
-                "DELETE FROM held_trees WHERE client=? AND id=?", [(client, id_) for id_ in self._released]
-            )
+            db.executemany("DELETE FROM held_trees WHERE client=? AND id=?", [(client, id_) for id_ in self._released])
             db.executemany(
                 "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)",
                 [(client, parcel, idx, sha, why) for (parcel, idx), (sha, why) in self._taken.items()],
@@ -260,7 +259,7 @@ class ClientRows:
         """Nothing is known of the client: the first contact, or the state was lost."""
         for table in ("possession", "versions", "taken"):
             if self._db.connection.execute(
-                f"SELECT 1 FROM {table} WHERE client=? LIMIT 1",  # noqa: S608
+                f"SELECT 1 FROM {table} WHERE client=? LIMIT 1",
                 (self._client,),
             ).fetchone():
                 return False
@@ -269,6 +268,11 @@ class ClientRows:
     def pending_bytes(self) -> int:
         """Rough memory of the rows of this pass, in bytes."""
         return 200 * len(self._possessed) + sum(len(tree.data) + 200 for tree in self._held.values())
+
+
+def _version_row(row: tuple[int, bytes, bytes, bytes, str, str, str, str]) -> VersionRow:
+    number, record, signature, hash_, state, time, snapshot, reason = row
+    return VersionRow(number, record, signature, hash_, VersionState(state), time, snapshot, reason)
 
 
 def data_ids(keys: Sequence[bytes]) -> list[BlobId]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cdr_plugin.contracts import Decoder, Repository, RepositoryOptions
-from cdr_plugin.errors import NotEnrolledError, NoRepositoryError, PluginError
+from cdr_plugin.errors import NoRepositoryError, NotEnrolledError, PluginError
 from cdr_plugin.identity.register import Register
 from cdr_plugin.identity.store import Identity
 from cdr_plugin.identity.ticket import Ticket, TierKey, new_secret, write_ticket
@@ -90,9 +90,7 @@ class TopTier:
             abilities=self._abilities(),
         )
         text = write_ticket(ticket, self.identity.signing, issued_s=now_s)
-        self.register.add_ticket(
-            ticket.secret, group=self.group, uses=uses, issued_s=now_s, expires_s=ticket.expires_s
-        )
+        self.register.add_ticket(ticket.secret, group=self.group, uses=uses, issued_s=now_s, expires_s=ticket.expires_s)
         return text
 
     def _abilities(self) -> tuple[str, ...]:
@@ -107,19 +105,6 @@ class TopTier:
         if decoder is None:
             raise PluginError(f"reduction method {label} decodes nothing")
         return decoder
-
-    @property
-    def max_data_bytes(self) -> int:
-        """The longest data blob that clients of this group may send."""
-        return int(self._chunker.get("max_size", 0)) or 8 * 1024 * 1024
-
-    @cached_property
-    def _chunker(self) -> Mapping[str, Any]:
-        repository = self.open_repository()
-        try:
-            return dict(repository.chunker)
-        finally:
-            repository.close()
 
     def close(self) -> None:
         for name in ("state", "register"):

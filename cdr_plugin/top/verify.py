@@ -58,7 +58,9 @@ class Verifier:
         except CdrError as error:
             raise type(error)(f"{_name(payload)}: {error}") from error
 
-    def batches(self, payloads: Iterable[Payload], rejected: Callable[[Payload, CdrError], None]) -> Iterator[list[VerifiedBlob]]:
+    def batches(
+        self, payloads: Iterable[Payload], rejected: Callable[[Payload, CdrError], None]
+    ) -> Iterator[list[VerifiedBlob]]:
         """Verified blobs in batches; what does not verify goes to ``rejected`` and is left out."""
         batch: list[VerifiedBlob] = []
         size = 0

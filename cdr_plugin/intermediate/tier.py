@@ -1,0 +1,68 @@
+"""One intermediate tier: its inboxes, its spool, and the storage above."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdr_plugin.contracts import Transport
+from cdr_plugin.files import exclusive
+from cdr_plugin.intermediate.forward import Moved, bring_answers, send, take, waiting
+from cdr_plugin.plugins import Plugins
+from cdr_plugin.reporter import Reporter
+
+
+@dataclass
+class IntermediateTier:
+    """A tier that moves segments unopened. It has no identity: it can read nothing that it moves."""
+
+    name: str
+    state_folder: Path
+    inboxes: Sequence[str]
+    to: str
+    plugins: Plugins
+
+    @property
+    def spool(self) -> Path:
+        return self.state_folder / "spool"
+
+    def init(self) -> bool:
+        """Make state and inboxes where they are missing."""
+        made = not self.spool.exists()
+        self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for inbox in self.inboxes:
+            self.plugins.transport(inbox, create=True).close()
+        return made
+
+    def receive(self, reporter: Reporter) -> Moved:
+        """Take what the inboxes hold into the spool."""
+        total = Moved()
+        with self._working() as spool, ExitStack() as stack:
+            for url in self.inboxes:
+                inbox = stack.enter_context(self.plugins.transport(url))
+                total.add(take(inbox, spool, self.spool, reporter))
+        return total
+
+    def send(self, reporter: Reporter) -> Moved:
+        """Put the spool into the storage above, and bring answers down."""
+        with self._working() as spool, ExitStack() as stack:
+            above = stack.enter_context(self.plugins.transport(self.to))
+            moved = send(spool, self.spool, above, reporter)
+            inboxes = [stack.enter_context(self.plugins.transport(url)) for url in self.inboxes]
+            moved.answers = bring_answers(above, inboxes)
+        return moved
+
+    def queue(self) -> tuple[int, int]:
+        """Segments and bytes that wait in the spool."""
+        with self.plugins.transport(f"{self.spool}", create=True) as spool:
+            return waiting(spool)
+
+    @contextmanager
+    def _working(self) -> Iterator[Transport]:
+        with (
+            exclusive(self.state_folder / "move.lock", f"moving segments of {self.name}"),
+            self.plugins.transport(f"{self.spool}", create=True) as spool,
+        ):
+            yield spool
