@@ -79,7 +79,8 @@ def _join(pieces: list[str | None]) -> str:
     """A regex for the components, which ends where a component ends; ``None`` is any number."""
     joined = ""
     for piece in pieces:
-        joined += r"(?:[^/]+(?:/|\Z))*" if piece is None else piece + r"(?:/|\Z)"
+        # The first lookahead asks for a component at all: "a/*" must not match "a".
+        joined += r"(?:[^/]+(?:/|\Z))*" if piece is None else rf"(?!/|\Z){piece}(?:/|\Z)"
     return joined
 
 
