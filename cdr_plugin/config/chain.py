@@ -1,0 +1,159 @@
+"""How the tiers of one file hang together, and what cannot be.
+
+One tier's ``forward.to`` that is another's inbox makes the other the tier above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdr_plugin.errors import UserError
+
+from .lines import KeyPath
+from .origin import Origin
+from .places import same_place
+from .schema import TierConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration file, checked."""
+
+    path: Path
+    tiers: dict[str, TierConfig]
+
+    def tier(self, name: str) -> TierConfig:
+        """UserError when there is none of this name."""
+        try:
+            return self.tiers[name]
+        except KeyError:
+            known = ", ".join(self.tiers)
+            raise UserError(f"there is no tier {name!r} in {self.path}; there are: {known}") from None
+
+    def tiers_above(self, tier: TierConfig) -> list[TierConfig]:
+        """Tiers of this file in whose inboxes ``tier`` puts its parcels, in the order of ``forward.to``."""
+        by_place = {place: other for other in self.tiers.values() for place, _ in inboxes(other)}
+        places = map(same_place, tier.forward.to) if tier.forward else ()
+        found = {by_place[place].name: by_place[place] for place in places if place in by_place}
+        return list(found.values())
+
+    def tier_above(self, tier: TierConfig) -> TierConfig | None:
+        """The first of ``tiers_above``; None when the file holds none."""
+        return next(iter(self.tiers_above(tier)), None)
+
+    def tiers_below(self, tier: TierConfig) -> list[TierConfig]:
+        """Tiers of this file that put parcels into inboxes of ``tier``."""
+        return [other for other in self.tiers.values() if tier in self.tiers_above(other)]
+
+
+def inboxes(tier: TierConfig) -> Iterator[tuple[str, KeyPath]]:
+    """Places of all inboxes of a tier, those of its groups included, with their keys."""
+    root: KeyPath = ("tier", tier.name)
+    if tier.receive:
+        yield from ((same_place(url), (*root, "receive", "inbox")) for url in tier.receive.inbox)
+    for name, group in tier.groups.items():
+        yield from ((same_place(url), (*root, "group", name, "inbox")) for url in group.inbox)
+
+
+def check_chain(config: Config, origin: Origin) -> None:
+    """ConfigError for what no hierarchy can be."""
+    for tier in config.tiers.values():
+        _check_tables(tier, origin)
+        _check_groups(config, tier, origin)
+    _check_shared(config, origin)
+    _check_cycles(config, origin)
+
+
+def _check_tables(tier: TierConfig, origin: Origin) -> None:
+    wrong = _table_conflict(tier)
+    if wrong:
+        table, reason = wrong
+        raise origin.error(("tier", tier.name, *table), reason)
+
+
+def _table_conflict(tier: TierConfig) -> tuple[tuple[str, ...], str] | None:
+    """The table that is wrong, and why."""
+    if not tier.source and not tier.receive:
+        return (), "does nothing; give it [source] (a client) or [receive] (an intermediate or top tier)"
+    if tier.store and not tier.receive:
+        return ("store",), "nothing to store; a top tier needs [receive] with 'inbox'"
+    if tier.store and tier.forward:
+        return ("forward",), "a tier either stores or forwards; make two tiers of it"
+    if tier.source and not tier.forward:
+        return ("source",), "versions have nowhere to go; a client needs [forward] with 'to'"
+    if tier.receive and not tier.store and not tier.forward:
+        return ("receive",), "parcels have nowhere to go; add [forward] or [store]"
+    if tier.groups and not tier.receive:
+        return ("group",), "groups belong to a tier that receives; for a client write group = \"NAME\""
+    return None
+
+
+def _check_groups(config: Config, tier: TierConfig, origin: Origin) -> None:
+    root: KeyPath = ("tier", tier.name)
+    groups = _groups_of(config, tier)
+    store = tier.store
+    if store and len(groups) > 1 and "{group}" not in store.repository:
+        listed = ", ".join(sorted(groups))
+        reason = f"the groups {listed} would share one repository; put {{group}} into the location"
+        raise origin.error((*root, "store", "repository"), reason)
+    if tier.source and not tier.group and config.tier_above(tier) and tier.forward and not tier.forward.ticket:
+        raise origin.error(root, "'group' is missing; no ticket says it when the tier above is in the same file")
+
+
+def _groups_of(config: Config, tier: TierConfig) -> set[str]:
+    """Groups that the file shows to come to a tier."""
+    groups = set(tier.groups)
+    if tier.receive:
+        groups |= {agentless.group for agentless in tier.receive.agentless}
+    waiting, seen = [tier], {tier.name}
+    while waiting:
+        for below in config.tiers_below(waiting.pop()):
+            groups |= {below.group} if below.group else set()
+            if below.name not in seen:
+                seen.add(below.name)
+                waiting.append(below)
+    return groups
+
+
+def _check_shared(config: Config, origin: Origin) -> None:
+    """No two tiers have a folder or an inbox in common."""
+    owners: dict[str, str] = {}
+    for place, path, what in _owned(config):
+        owner = owners.setdefault(place, str(path[1]))
+        if owner != path[1]:
+            raise origin.error(path, f"tier {owner} has the same {what}; give each tier its own")
+
+
+def _owned(config: Config) -> Iterator[tuple[str, KeyPath, str]]:
+    for tier in config.tiers.values():
+        root: KeyPath = ("tier", tier.name)
+        yield same_place(str(tier.state)), (*root, "state"), "state or identity folder"
+        yield same_place(str(tier.identity)), (*root, "identity"), "state or identity folder"
+        for place, path in inboxes(tier):
+            yield place, path, "inbox"
+
+
+def _check_cycles(config: Config, origin: Origin) -> None:
+    for tier in config.tiers.values():
+        way = _way_back(config, tier)
+        if way:
+            raise origin.error(("tier", tier.name, "forward", "to"), f"parcels would go in a circle: {way}")
+
+
+def _way_back(config: Config, start: TierConfig) -> str | None:
+    """``a -> b -> a`` when parcels of ``start`` come back to it."""
+    ways = [[start.name]]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for above in config.tiers_above(config.tiers[way[-1]]):
+            if above.name == start.name:
+                return " -> ".join([*way, start.name])
+            if above.name not in seen:
+                seen.add(above.name)
+                ways.append([*way, above.name])
+    return None
+
+

@@ -1,0 +1,127 @@
+"""Finds, reads and checks the configuration file."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cdr_plugin.errors import ConfigError
+
+from .build import build
+from .chain import Config, check_chain
+from .lines import key_lines
+from .origin import Origin
+from .places import parse_name
+from .schema import TierConfig
+from .sizes import show
+
+CLIENT_METHODS = ("zstd",)
+"""What a client reduces with when ``reduce.methods`` is absent."""
+
+MAX_BYTES = 4 * 1024 * 1024
+"""A mistaken path (a disk image) is refused, not read into memory."""
+
+_SYNTAX = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL).fullmatch
+
+
+def load_config(path: Path | None = None) -> Config:
+    """The configuration in ``path``, else in the first of $CDR_CONFIG, ./cdr.toml and
+    ~/.config/cdr/cdr.toml; ConfigError names file, line and key."""
+    file = (find_config() if path is None else path).absolute()
+    return parse_config(_read(file), file)
+
+
+def find_config() -> Path:
+    """The file that is used when none is named; ConfigError when there is none."""
+    named = os.environ.get("CDR_CONFIG")
+    if named:
+        return Path(named)
+    candidates = [Path("cdr.toml"), _user_folder("XDG_CONFIG_HOME", ".config") / "cdr.toml"]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    places = " or ".join(map(str, candidates))
+    raise ConfigError(f"no configuration: there is no {places}; name one with -c FILE or $CDR_CONFIG")
+
+
+def parse_config(text: str, file: Path) -> Config:
+    """The configuration in ``text``, with ``file`` (absolute) for messages and relative paths."""
+    try:
+        document = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise _syntax_error(error, text, file) from None
+    origin = Origin(file, key_lines(text))
+    for key in document:
+        if key != "tier":
+            raise origin.unknown((key,), ["tier"])
+    config = Config(file, _tiers(document.get("tier"), origin))
+    check_chain(config, origin)
+    return config
+
+
+def _tiers(tables: object, origin: Origin) -> dict[str, TierConfig]:
+    if not isinstance(tables, dict) or not tables:
+        raise origin.error((), "no tier; a file needs at least one [tier.NAME]")
+    return {name: _tier(name, table, origin) for name, table in tables.items()}
+
+
+def _tier(name: str, table: object, origin: Origin) -> TierConfig:
+    path = ("tier", name)
+    try:
+        parse_name(name, origin.folder)
+    except ValueError as error:
+        raise origin.error(path, str(error)) from None
+    if not isinstance(table, dict):
+        raise origin.error(path, f"expected a table, not {show(table)}")
+    return replace(build(TierConfig, _with_defaults(name, table), path, origin), name=name)
+
+
+def _with_defaults(name: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that depend on the tier's name, on its other tables or on the user."""
+    result = {
+        "state": str(_user_folder("XDG_STATE_HOME", ".local/state") / name),
+        "identity": str(_user_folder("XDG_CONFIG_HOME", ".config") / name),
+        "reduce": {},
+        **table,
+    }
+    if isinstance(result["reduce"], dict):
+        methods = list(CLIENT_METHODS) if "source" in table else []
+        result["reduce"] = {"methods": methods, **result["reduce"]}
+    return result
+
+
+def _user_folder(variable: str, default: str) -> Path:
+    """CDR's folder below one of the XDG base directories; relative values count as unset."""
+    base = Path(os.environ.get(variable, ""))
+    return (base if base.is_absolute() else Path("~").expanduser() / default) / "cdr"
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{file}: {reason}; name a configuration with -c FILE or $CDR_CONFIG") from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError(f"{file}: larger than {MAX_BYTES} bytes; this is no configuration")
+    try:
+        # TOML's line ends are \n and \r\n; tomllib wants text as open() would give it.
+        return data.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: not UTF-8 text, as TOML must be") from None
+
+
+def _syntax_error(error: Exception, text: str, file: Path) -> ConfigError:
+    match = _SYNTAX(str(error))
+    if match is None:
+        return ConfigError(f"{file}: {error}")
+    line = match[2] or text.count("\n") + 1
+    reason = match[1][:1].lower() + match[1][1:]
+    return ConfigError(f"{file}:{line}: not TOML: {reason}")
