@@ -18,6 +18,12 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 
 @pytest.fixture
+def judged(restic: Restic, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A machine that splits as the judge's repository does."""
+    return Machine(tmp_path_factory.mktemp("judged"), restic.polynomial)
+
+
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
     folder.mkdir()

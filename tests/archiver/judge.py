@@ -129,6 +129,10 @@ class Restic:
         snapshot: dict[str, Any] = json.loads(self._call("cat", "snapshot", found[1]))
         return snapshot | {"said": said}
 
+    def refuses(self, *arguments: str, cwd: Path, because: str) -> None:
+        """Assert that ``restic backup`` fails and says so."""
+        assert because in self._call("backup", *arguments, cwd=cwd, code=1)
+
     def _cheapen_key(self) -> None:
         """restic spends half a second on the key in every call; one that costs nothing will do."""
         (path,) = (self._folder / "repository" / "keys").iterdir()
@@ -148,7 +152,7 @@ class Restic:
         environment.pop("PWD", None)
         done = subprocess.run(["restic", command, *arguments], cwd=cwd, env=environment, capture_output=True)
         assert done.returncode == code, done.stderr.decode(errors="replace")
-        return done.stdout.decode(errors="replace")
+        return (done.stderr if code == 1 else done.stdout).decode(errors="replace")
 
 
 def agree(

@@ -30,14 +30,6 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree
 
 
-@pytest.fixture
-def judged(restic: Restic, tmp_path: Path) -> Machine:
-    """A machine that splits as the judge's repository does."""
-    folder = tmp_path / "judged"
-    folder.mkdir()
-    return Machine(folder, restic.polynomial)
-
-
 def assert_complete(machine: Machine, result: ArchiveResult) -> None:
     """Everything that the root tree reaches was given to the sink, and is sound."""
     pending = [result.root_tree]
