@@ -33,6 +33,7 @@ from cdr_plugin.model.times import parse_time
 from cdr_plugin.model.trees import go_json
 from cdr_plugin.reporter import Reporter
 from cdr_restic.files import SealedFiles
+from cdr_restic.hangup import hangup_ignored
 from cdr_restic.host import host_name, now_text, user_name
 from cdr_restic.storage import FileKind
 
@@ -144,16 +145,18 @@ class SharedLock(AbstractContextManager["SharedLock"]):
         self._name = ""
         self._lost = ""
         self._refreshed_s = 0.0
+        self._hangup = hangup_ignored()
         self._thread = Thread(target=self._keep_fresh, name="restic-lock", daemon=True)
 
     def __enter__(self) -> Self:
         self._refuse_conflicts()
+        self._hangup.__enter__()
         try:
             self._write()
             time.sleep(self._times.settle_s)
             self._refuse_conflicts()
         except BaseException:
-            self._remove(self._name)
+            self._leave()
             raise
         self._thread.start()
         return self
@@ -163,7 +166,11 @@ class SharedLock(AbstractContextManager["SharedLock"]):
     ) -> None:
         self._stopped.set()
         self._thread.join()
+        self._leave()
+
+    def _leave(self) -> None:
         self._remove(self._name)
+        self._hangup.__exit__(None, None, None)
 
     def check(self) -> None:
         """LockLostError when we may write no more. Cheap: asks no storage."""

@@ -19,6 +19,7 @@ from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.reporter import Reporter
 from cdr_restic.config import load_config
 from cdr_restic.creating import create_repository
+from cdr_restic.crypto import KeyMaterial
 from cdr_restic.keys import Scrypt, find_key
 from cdr_restic.local import LocalStorage
 from cdr_restic.locks import LockTimes
@@ -27,7 +28,7 @@ from cdr_restic.repository import ResticRepository
 from cdr_restic.storage import FileKind, Storage
 
 PASSWORD = "correct horse"
-QUICK = Scrypt(16384, 8, 1)
+QUICK = Scrypt(1024, 8, 1)
 AT_ONCE = LockTimes(settle_s=0)
 TIME = "2024-02-03T04:05:06Z"
 
@@ -48,6 +49,14 @@ class Place:
     state: Path
     password: str = PASSWORD
     notes: Notes = field(default_factory=Notes)
+    known_key: KeyMaterial | None = None
+    """Remembered, since finding it takes longer than most tests."""
+
+    @property
+    def key(self) -> KeyMaterial:
+        if self.known_key is None:
+            self.known_key = find_key(LocalStorage(str(self.folder)), self.password)
+        return self.known_key
 
     def options(self, **changes: object) -> RepositoryOptions:
         values: dict[str, object] = {"state": self.state, "pack_size": 16 * 1024, "reporter": self.notes}
@@ -56,9 +65,8 @@ class Place:
     def repository(self, storage: Storage | None = None, times: LockTimes = AT_ONCE) -> ResticRepository:
         """Opened without the checks of options, so that packs may be small."""
         storage = storage or LocalStorage(str(self.folder))
-        key = find_key(LocalStorage(str(self.folder)), self.password)
-        config = load_config(LocalStorage(str(self.folder)), key)
-        return ResticRepository(storage, key, config, self.options(), times)
+        config = load_config(LocalStorage(str(self.folder)), self.key)
+        return ResticRepository(storage, self.key, config, self.options(), times)
 
     def restic(self, *arguments: str, fails: bool = False) -> str:
         """Standard output; with ``fails``, all output of a run that must not succeed."""
@@ -83,7 +91,7 @@ class Place:
     def copy(self, folder: Path) -> Place:
         shutil.copytree(self.folder, folder / "repository")
         (folder / "state").mkdir()
-        return Place(folder / "repository", folder / "state", self.password)
+        return Place(folder / "repository", folder / "state", self.password, known_key=self.key)
 
 
 def make_place(folder: Path, version: int = 2) -> Place:
@@ -198,9 +206,8 @@ def fail() -> None:
 
 def blob_copies(place: Place) -> list[tuple[str, str]]:
     """Every blob of every pack, (type, ID), as often as it is stored, indexed or not."""
-    repository = place.repository()
     storage = LocalStorage(str(place.folder))
     found = []
     for name in storage.list(FileKind.DATA):
-        found += [(entry.type.name, entry.id.hex()) for entry in verify_pack(storage, repository._key, name)]
+        found += [(entry.type.name, entry.id.hex()) for entry in verify_pack(storage, place.key, name)]
     return found
