@@ -62,8 +62,8 @@ class _Sender:
         self._result = SendResult()
 
     def run(self) -> SendResult:
-        self._send_enrolment()
         read_receipts(self._client, self._storage, self._folder, self._reporter)
+        self._send_enrolment()
         self._send_segments()
         read_receipts(self._client, self._storage, self._folder, self._reporter)
         self._result.segments_waiting, self._result.bytes_waiting = self._state.queue()
