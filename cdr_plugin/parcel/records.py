@@ -144,7 +144,7 @@ class _RecordReader:
         self._most = tuple(max_blob_bytes(type_, max_data_bytes) for type_ in _TYPES)
         self._readers: tuple[Callable[[list[Any]], Record], ...] = (
             _preamble,
-            self._payload,
+            self._bad_payload,
             self._first_part,
             _part,
             _attestation,
@@ -152,26 +152,31 @@ class _RecordReader:
         )
 
     def read(self, fields: list[Any]) -> Record:
+        # Payloads first and in one expression, since this runs for every blob: 0.2 microseconds
+        # less than by way of the table (of 2.0, half of which is making the Payload). What fails here is explained by the slower checks.
+        if len(fields) == 6:
+            kind, number, id_, method, length, data = fields
+            if (
+                type(kind) is int
+                and kind == PAYLOAD
+                and type(number) is int
+                and 0 <= number <= 1
+                and type(id_) is bytes
+                and len(id_) == 32
+                and type(method) is str
+                and 0 < len(method) <= MAX_METHOD_CHARS
+                and type(length) is int
+                and 0 <= length <= self._most[number]
+                and type(data) is bytes
+                and len(data) <= length + length // 256 + PAYLOAD_SLACK_BYTES
+            ):
+                return Payload(_TYPES[number], BlobId(id_), method, length, data)
         if not fields or type(fields[0]) is not int or not 0 <= fields[0] < len(self._readers):
             raise FormatError(f"a record of unknown kind {str(fields[:1])[:40]}")
         return self._readers[fields[0]](fields)
 
-    def _payload(self, fields: list[Any]) -> Payload:
-        _, number, id_, method, length, data = _count(fields, 6)
-        # One expression, since this runs for every blob; what fails it is explained by the checks.
-        if (
-            type(number) is int
-            and 0 <= number <= 1
-            and type(id_) is bytes
-            and len(id_) == 32
-            and type(method) is str
-            and 0 < len(method) <= MAX_METHOD_CHARS
-            and type(length) is int
-            and 0 <= length <= self._most[number]
-            and type(data) is bytes
-            and len(data) <= length + length // 256 + PAYLOAD_SLACK_BYTES
-        ):
-            return Payload(_TYPES[number], BlobId(id_), method, length, data)
+    def _bad_payload(self, fields: list[Any]) -> NoReturn:
+        _, number, id_, method, length, _ = _count(fields, 6)
         self._check_blob(number, id_, method, length)
         raise FormatError(f"payload of {_name(id_)}: more encoded bytes than its length allows")
 

@@ -78,9 +78,7 @@ def test_a_document_for_anyone_passes_for_everybody() -> None:
         ({}, {"signer": SigningKey(b"\x09" * 32).public}, "signed by"),
     ],
 )
-def test_a_claim_that_does_not_hold_is_named(
-    made: dict[str, Any], reading: dict[str, Any], reason: str
-) -> None:
+def test_a_claim_that_does_not_hold_is_named(made: dict[str, Any], reading: dict[str, Any], reason: str) -> None:
     with pytest.raises(AuthenticationError, match=reason):
         read(make(**made), **reading)
 
@@ -152,7 +150,8 @@ def test_a_sealed_document_opens_for_its_receiver_kind_and_group_only() -> None:
     sealed = seal_document(make(), SEALING.public, kind="note", group="legal")
     older = SealingKey.generate(KemSuite.X25519)
     assert unseal_document(sealed, keys=[older, SEALING], kind="note", group="legal") == make()
-    for change in ({"keys": [older]}, {"keys": []}, {"kind": "other"}, {"group": "sales"}):
+    changes: tuple[dict[str, Any], ...] = ({"keys": [older]}, {"keys": []}, {"kind": "other"}, {"group": "sales"})
+    for change in changes:
         fields: dict[str, Any] = {"keys": [SEALING], "kind": "note", "group": "legal"} | change
         with pytest.raises(AuthenticationError, match="opens it"):
             unseal_document(sealed, **fields)

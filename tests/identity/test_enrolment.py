@@ -60,9 +60,7 @@ class Applicant:
         data = request_enrolment(
             ticket, signing, sealing.public, name=name, facts={"host": name, "site": "berlin"}, issued_s=5
         )
-        return open_enrolment(
-            data, keys=[TIER_SEALING], group=group or ticket.group, tier=TIER.public, now_s=10
-        )
+        return open_enrolment(data, keys=[TIER_SEALING], group=group or ticket.group, tier=TIER.public, now_s=10)
 
 
 @pytest.fixture
@@ -73,9 +71,7 @@ def register(tmp_path: Path) -> Iterator[Register]:
 
 
 def issue(register: Register, ticket: Ticket) -> Ticket:
-    register.add_ticket(
-        ticket.secret, group=ticket.group, uses=ticket.uses, issued_s=1, expires_s=ticket.expires_s
-    )
+    register.add_ticket(ticket.secret, group=ticket.group, uses=ticket.uses, issued_s=1, expires_s=ticket.expires_s)
     return ticket
 
 
@@ -109,9 +105,7 @@ def test_every_changed_character_of_a_ticket_is_noticed() -> None:
             read_ticket(bad, now_s=2)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "hello", "-----BEGIN CDR TICKET-----\n-----END CDR TICKET-----", "A" * 100_000]
-)
+@pytest.mark.parametrize("text", ["", "hello", "-----BEGIN CDR TICKET-----\n-----END CDR TICKET-----", "A" * 100_000])
 def test_text_that_is_no_ticket_is_refused(text: str) -> None:
     with pytest.raises(FormatError, match="ticket"):
         read_ticket(text, now_s=2)
@@ -225,9 +219,7 @@ def test_the_same_name_may_exist_in_two_groups(register: Register) -> None:
 
 def test_aliases_and_names_share_one_name_space(register: Register) -> None:
     ticket = issue(register, ticket_of(uses=3))
-    alice, bob = (
-        register.redeem(Applicant(s).asks(ticket, n), now_s=50) for s, n in ((9, "alice"), (10, "bob"))
-    )
+    alice, bob = (register.redeem(Applicant(s).asks(ticket, n), now_s=50) for s, n in ((9, "alice"), (10, "bob")))
     register.set_alias(alice.fingerprint, "legal", "desk1")
     assert register.client(alice.fingerprint, "legal").hostname == "desk1"
     for taken in ("desk1", "alice"):
@@ -263,9 +255,7 @@ def test_unknown_and_revoked_senders_are_not_accepted_until_approved_again(regis
 def test_a_client_may_renew_its_sealing_key_with_a_new_ticket(register: Register) -> None:
     register.redeem(Applicant(9).asks(issue(register, ticket_of()), "alice"), now_s=50)
     second = issue(register, ticket_of(secret=new_secret()))
-    renewed = replace(
-        Applicant(9).asks(second, "alice"), sealing=SealingKey(KemSuite.X25519, b"\x55" * 32).public
-    )
+    renewed = replace(Applicant(9).asks(second, "alice"), sealing=SealingKey(KemSuite.X25519, b"\x55" * 32).public)
     assert register.redeem(renewed, now_s=60).sealing == renewed.sealing
     assert len(register.clients()) == 1
 

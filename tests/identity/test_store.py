@@ -99,9 +99,7 @@ def test_groups_have_keys_of_their_own(folder: Path) -> None:
         identity.sealing_key("../../etc/passwd", create=True)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "cdr-identity 2 x25519\n", "cdr-identity 1 x25519\ngarbage\n", "\udcff"]
-)
+@pytest.mark.parametrize("text", ["", "cdr-identity 2 x25519\n", "cdr-identity 1 x25519\ngarbage\n", "\udcff"])
 def test_a_damaged_identity_is_a_format_error(folder: Path, text: str) -> None:
     Identity.create(folder)
     (folder / "identity.key").write_bytes(text.encode("utf-8", "surrogateescape"))

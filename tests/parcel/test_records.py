@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdr_plugin.errors import FormatError
-from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, BlobId, BlobType, Payload
+from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, MAX_TREE_BLOB_BYTES, BlobId, BlobType, Payload
 from cdr_plugin.parcel.attestation import SignedAttestation
 from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.limits import (
     MAX_ATTESTATION_BYTES,
     MAX_SEGMENT_PLAINTEXT_BYTES,
     MAX_TARGET_BYTES,
-    MAX_TREE_BLOB_BYTES,
     MAX_VERSION_RECORD_BYTES,
     MIN_SEGMENT_BYTES,
 )
@@ -321,7 +320,7 @@ def test_parts_that_do_not_follow_each_other_are_refused_and_forgotten(tmp_path:
         "again": [parts[0], parts[0]],
         "short": [parts[0], Part(parts[1].type, parts[1].id, 1, True, b"x")],
         "long": [parts[0], Part(parts[1].type, parts[1].id, 1, False, bytes(60_000))],
-    }[spoil]  # type: ignore[assignment]
+    }[spoil]
     assembler = PartAssembler(tmp_path)
     with pytest.raises(FormatError, match="blob "):
         for part in spoiled:

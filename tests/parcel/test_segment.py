@@ -232,7 +232,8 @@ def test_a_segment_under_another_name_is_refused() -> None:
 
 def test_another_receiver_or_group_does_not_open_it() -> None:
     made, _, data = sealed(100)
-    for change in ({"keys": [OTHER_SEALING]}, {"keys": []}, {"group": "sales"}):
+    changes: tuple[dict[str, Any], ...] = ({"keys": [OTHER_SEALING]}, {"keys": []}, {"group": "sales"})
+    for change in changes:
         with pytest.raises(AuthenticationError, match="opens it"):
             reading(data, made, **change)
 
