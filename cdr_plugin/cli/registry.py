@@ -1,0 +1,72 @@
+"""Which commands there are.
+
+A command is a module in ``commands/`` with ``add_arguments(parser)`` and ``run(context) -> int``
+(the exit code), and a line here. The line repeats the module's help so that ``cdr --help`` and every
+start of another command import one module instead of thirty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    import argparse
+
+    from .context import Context
+
+
+class CommandModule(Protocol):
+    """What a module in ``commands/`` offers; ``HELP`` may be several paragraphs."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare options and arguments."""
+
+    def run(self, context: Context) -> int:
+        """Do it; the exit code. CdrError and OSError are reported by ``main``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of ``cdr --help``."""
+
+    name: str
+    help: str
+    module: str = ""
+    """In ``commands/``, when it has another name than the command."""
+
+    def load(self) -> CommandModule:
+        return cast(CommandModule, import_module(self._module))
+
+    @property
+    def exists(self) -> bool:
+        return find_spec(self._module) is not None
+
+    @property
+    def _module(self) -> str:
+        return f"cdr_plugin.cli.commands.{self.module or self.name}"
+
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        Command("quickstart", "make a whole hierarchy in a new folder and run one version through it"),
+        Command("init", "make what the tiers need and do not have: identity, state, inbox, repository"),
+        Command("ticket", "print a ticket that lets a client enrol"),
+        Command("enroll", "adopt a ticket on a client"),
+        Command("clients", "the register of clients and groups"),
+        Command("backup", "make a version; works offline"),
+        Command("send", "send what waits in the transfer queue"),
+        Command("receive", "take from inboxes, reduce, store or pass on"),
+        Command("status", "what is where and what waits for what"),
+        Command("snapshots", "list the versions in the repository"),
+        Command("restore", "bring back files of a version"),
+        Command("plugins", "list plugins and which kernel is in use"),
+        Command("config", "check or show the configuration"),
+    )
+}
+"""In the order of ``cdr --help``."""
