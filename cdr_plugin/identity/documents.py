@@ -165,9 +165,7 @@ def _check_claims(
     if envelope.group != group_hash(group):
         raise AuthenticationError(f"{kind}: signed for another group than {group}")
     if envelope.addressee not in (ANYONE, addressee):
-        raise AuthenticationError(
-            f"{kind}: addressed to {short(envelope.addressee)}, not to us ({short(addressee)})"
-        )
+        raise AuthenticationError(f"{kind}: addressed to {short(envelope.addressee)}, not to us ({short(addressee)})")
     if envelope.serial < lowest_serial:
         raise AuthenticationError(
             f"{kind}: serial {envelope.serial} is older than {lowest_serial}, which was seen before: replayed"

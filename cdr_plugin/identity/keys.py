@@ -170,9 +170,7 @@ class SealingPublicKey:
     def seal(self, plaintext: Buffer, info: bytes) -> bytes:
         """``plaintext`` for the owner only, ``suite.overhead`` bytes longer; ``info`` is bound, not sent."""
         try:
-            return _hpke(self.suite).encrypt(
-                plaintext, _public(self.suite, self.raw), info=_info(self.suite, info)
-            )
+            return _hpke(self.suite).encrypt(plaintext, _public(self.suite, self.raw), info=_info(self.suite, info))
         except ValueError as error:
             raise FormatError(f"sealing key {short(self.fingerprint)} is not usable: {error}") from None
 
@@ -208,9 +206,7 @@ class SealingKey:
     def open(self, sealed: Buffer, info: bytes) -> bytes:
         """What was sealed to this key with this ``info``, or AuthenticationError."""
         try:
-            return _hpke(self.suite).decrypt(
-                sealed, _private(self.suite, self.raw), info=_info(self.suite, info)
-            )
+            return _hpke(self.suite).decrypt(sealed, _private(self.suite, self.raw), info=_info(self.suite, info))
         except (InvalidTag, ValueError):
             raise AuthenticationError(f"not sealed to {short(self.public.fingerprint)}, or damaged") from None
 
@@ -270,9 +266,7 @@ def _public(suite: KemSuite, raw: bytes) -> X25519PublicKey | hpke.MLKEM768X2551
     x25519 = X25519PublicKey.from_public_bytes(raw[-32:])
     if suite is KemSuite.X25519:
         return x25519
-    return hpke.MLKEM768X25519PublicKey(
-        MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC_BYTES]), x25519
-    )
+    return hpke.MLKEM768X25519PublicKey(MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC_BYTES]), x25519)
 
 
 def _to_line(label: str, raw: bytes) -> str:

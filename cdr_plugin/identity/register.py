@@ -157,9 +157,7 @@ class Register:
         return id_
 
     def _use_ticket(self, db: sqlite3.Connection, id_: bytes, now_s: float) -> None:
-        uses_left, expires_s = db.execute(
-            "SELECT uses_left, expires_s FROM tickets WHERE id = ?", (id_,)
-        ).fetchone()
+        uses_left, expires_s = db.execute("SELECT uses_left, expires_s FROM tickets WHERE id = ?", (id_,)).fetchone()
         if now_s > expires_s:
             raise AuthenticationError(f"ticket {id_.hex()}: expired; issue a new one with 'cdr ticket'")
         if uses_left < 1:

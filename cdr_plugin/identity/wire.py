@@ -41,9 +41,7 @@ def frame(domain: bytes, *parts: Buffer) -> bytes:
 def check_group(group: str) -> str:
     """``group`` itself; UserError unless it is safe in file names, URLs and repository paths."""
     if _GROUP(group) is None:
-        raise UserError(
-            f"{group[:80]!r} is no group name: use 1 to 64 of A-Z a-z 0-9 . _ -, not starting with . or -"
-        )
+        raise UserError(f"{group[:80]!r} is no group name: use 1 to 64 of A-Z a-z 0-9 . _ -, not starting with . or -")
     return group
 
 
@@ -62,9 +60,7 @@ def check_start(data: Buffer, kind: ObjectKind, least: int, most: int, what: str
     if len(data) < 2:
         raise FormatError(f"{what}: {len(data)} bytes are too short for any object")
     if data[0] != MAJOR_VERSION:
-        raise UnknownVersionError(
-            f"{what}: format version {data[0]} is not known; left where it is, upgrade cdr"
-        )
+        raise UnknownVersionError(f"{what}: format version {data[0]} is not known; left where it is, upgrade cdr")
     if data[1] not in ObjectKind.__members__.values():
         raise UnknownVersionError(f"{what}: kind {data[1]} is not known; left where it is, upgrade cdr")
     if data[1] != kind:
