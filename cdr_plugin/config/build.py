@@ -19,15 +19,13 @@ X | None                      as X
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .lines import KeyPath
-from .origin import Origin
+from .origin import KeyPath, Origin, nearest
 from .sizes import show
 
 C = TypeVar("C")
@@ -163,8 +161,8 @@ def _parsed(parser: Any, value: object, path: KeyPath, origin: Origin) -> Any:
 
 def _choice(choices: tuple[str, ...], value: object, path: KeyPath, origin: Origin) -> object:
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        advice = f"did you mean \"{near[0]}\"?" if near else f"choose from {', '.join(choices)}"
+        near = nearest(str(value), choices)
+        advice = f'did you mean "{near}"?' if near else f"choose from {', '.join(choices)}"
         raise origin.error(path, f"{show(value)} is not a choice; {advice}")
     return value
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from cdr_plugin.errors import UserError
 
-from .lines import KeyPath
-from .origin import Origin
+from .origin import KeyPath, Origin
 from .places import same_place
 from .schema import TierConfig
 

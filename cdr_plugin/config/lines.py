@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from typing import TypeAlias
 
-KeyPath: TypeAlias = tuple[str | int, ...]
-"""Keys from the root of the file; an int counts the tables of an array of tables."""
+from .origin import KeyPath
 
 _STRING = re.compile(
     r"""

@@ -14,7 +14,6 @@ from cdr_plugin.errors import ConfigError
 
 from .build import build
 from .chain import Config, check_chain
-from .lines import key_lines
 from .origin import Origin
 from .places import parse_name
 from .schema import TierConfig
@@ -55,7 +54,7 @@ def parse_config(text: str, file: Path) -> Config:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise _syntax_error(error, text, file) from None
-    origin = Origin(file, key_lines(text))
+    origin = Origin(file, text)
     for key in document:
         if key != "tier":
             raise origin.unknown((key,), ["tier"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePosixPath
-from zoneinfo import ZoneInfo
 
 from .sizes import parse_size, show
 
@@ -22,6 +21,8 @@ def command(value: object) -> str:
 
 def time_zone(value: object) -> str:
     """A time zone that this machine knows."""
+    from zoneinfo import ZoneInfo
+
     try:
         return ZoneInfo(str(value)).key
     except (OSError, ValueError, KeyError):

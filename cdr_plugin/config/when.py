@@ -12,8 +12,7 @@ from typing import Any
 
 from cdr_plugin.errors import ConfigError, PluginError
 
-from .lines import KeyPath
-from .origin import Origin
+from .origin import KeyPath, Origin
 from .sizes import parse_duration, show
 
 _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_table
 from cdr_plugin.config import Config, TierConfig
-from cdr_plugin.contracts import Settings
 from cdr_plugin.errors import ConfigError, PluginError, UserError
-from cdr_plugin.plugins import Plugins
+
+if TYPE_CHECKING:
+    from cdr_plugin.contracts import Settings
+    from cdr_plugin.plugins import Plugins
 
 HELP = """check: say whether the configuration is sound and the plugins that it needs are there.
 show: print the configuration in force, with all defaults."""
