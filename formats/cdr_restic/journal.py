@@ -1,8 +1,9 @@
 """What this tier is about to store in a repository, so that a crash leaves nothing behind.
 
 One text file per repository in the tier's state: lines ``pack <name>`` and ``lock <name>``, synced
-before the file itself gets its final name, and ``indexed`` when all packs above it are. It is a hint: without it, packs of a crashed pass
-merely stay unindexed until restic prunes them, and its lock until ``restic unlock``.
+before the file itself gets its final name, and ``indexed`` when all packs above it are. It is a
+hint: without it, packs of a crashed pass merely stay unindexed until restic prunes them, and its
+lock until ``restic unlock``.
 """
 
 from __future__ import annotations

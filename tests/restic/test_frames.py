@@ -6,13 +6,13 @@ import random
 
 import pytest
 import zstandard
-from cdr_restic.encoding import BlobEncoder
-from cdr_restic.frames import decompress_blob, decompress_file, frame_problem
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdr_plugin.errors import FormatError
 from cdr_plugin.model.blobs import BlobType, Payload, blob_id
+from cdr_restic.encoding import BlobEncoder
+from cdr_restic.frames import decompress_blob, decompress_file, frame_problem
 
 TEXT = random.Random(5).randbytes(3000) * 5 + bytes(5000)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
+from cdr_plugin.errors import LockedError, LockLostError
+from cdr_plugin.model.blobs import BlobType
 from cdr_restic.files import SealedFiles
 from cdr_restic.host import host_name, now_text
 from cdr_restic.local import LocalStorage
 from cdr_restic.locks import LockFile, LockTimes, is_stale
 from cdr_restic.storage import FileKind
-
-from cdr_plugin.errors import LockedError, LockLostError
-from cdr_plugin.model.blobs import BlobType
 from tests.restic.world import Place, add_blob, some_blobs, write_version
 
 
@@ -119,11 +119,11 @@ def test_nothing_is_written_once_our_lock_was_removed(place2: Place) -> None:
 def test_a_lock_without_refresh_is_lost_before_restic_calls_it_stale(place2: Place) -> None:
     now = [0.0]
     times = LockTimes(settle_s=0, clock=lambda: now[0])
-    with pytest.raises(LockLostError, match="not refreshed for 23 minutes"):
-        with place2.repository(times=times).writing() as session:
-            add_blob(session, BlobType.DATA, b"x")
-            now[0] = 23 * 60
-            session.flush()
+    repository = place2.repository(times=times)
+    with pytest.raises(LockLostError, match="not refreshed for 23 minutes"), repository.writing() as session:
+        add_blob(session, BlobType.DATA, b"x")
+        now[0] = 23 * 60
+        session.flush()
     assert list((place2.folder / "data").rglob("*/*")) == []
 
 

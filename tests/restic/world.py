@@ -110,8 +110,8 @@ def some_blobs(count: int, seed: int = 1, largest: int = 4000) -> list[bytes]:
 
 def node(name: str, **fields: object) -> Node:
     values: dict[str, object] = {
-        **{"type": "file", "uid": 0, "gid": 0, "content": None, "mode": 0o644},
-        **{"mtime": TIME, "atime": TIME, "ctime": TIME},
+        "type": "file", "uid": 0, "gid": 0, "content": None, "mode": 0o644,
+        "mtime": TIME, "atime": TIME, "ctime": TIME,
     }
     return Node(name=name, **{**values, **fields})  # type: ignore[arg-type]
 
