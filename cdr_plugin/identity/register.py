@@ -16,7 +16,15 @@ from hmac import compare_digest
 from pathlib import Path
 from threading import Lock
 
-from cdr_plugin.errors import AuthenticationError, ConfigError, FormatError, NotEnrolledError, UserError
+from cdr_plugin.errors import (
+    AuthenticationError,
+    ConfigError,
+    FormatError,
+    NotEnrolledError,
+    RemoteError,
+    StorageFullError,
+    UserError,
+)
 from cdr_plugin.identity.keys import KemSuite, SealingPublicKey, VerifyKey, short
 from cdr_plugin.identity.ticket import Enrolment, ticket_id
 from cdr_plugin.identity.wire import check_group, frame, is_name
@@ -83,7 +91,7 @@ class Register:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._make_tables()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, RemoteError, OSError) as error:
             raise ConfigError(f"register {path}: cannot be opened: {error}") from None
 
     def _make_tables(self) -> None:
@@ -96,16 +104,26 @@ class Register:
                 raise ConfigError(f"register {self._path}: made by a newer cdr (version {version}); upgrade")
 
     @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of it happens, durably, or none."""
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+            except sqlite3.Error as error:
+                kind = StorageFullError if "full" in str(error) else RemoteError
+                raise kind(f"register {self._path}: {error}") from None
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it happens, durably, or none."""
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def close(self) -> None:
         with self._lock:
@@ -191,20 +209,20 @@ class Register:
 
     def client(self, fingerprint: bytes, group: str) -> Client:
         """NotEnrolledError when there is none."""
-        with self._lock:
-            return _get(self._db, fingerprint, group)
+        with self._reading() as db:
+            return _get(db, fingerprint, group)
 
     def clients(self, group: str | None = None) -> list[Client]:
         """All clients, of one group or all, by group and name."""
         where, values = ("", ()) if group is None else ("WHERE grp = ?", (group,))
-        with self._lock:
-            rows = self._db.execute(f"SELECT {_COLUMNS} FROM clients {where} ORDER BY grp, name", values)
+        with self._reading() as db:
+            rows = db.execute(f"SELECT {_COLUMNS} FROM clients {where} ORDER BY grp, name", values)
             return [_client(row) for row in rows]
 
     def accept(self, key: VerifyKey, group: str) -> Client:
         """The approved client behind ``key``; AuthenticationError when it is unknown or revoked."""
-        with self._lock:
-            client = _find(self._db, key.fingerprint, group)
+        with self._reading() as db:
+            client = _find(db, key.fingerprint, group)
         if client is None or client.key != key:
             raise AuthenticationError(
                 f"sender {short(key.fingerprint)} is not known in group {group}; see 'cdr clients'"

@@ -15,6 +15,8 @@ from cdr_plugin.errors import (
     FormatError,
     IntegrityError,
     NotEnrolledError,
+    RemoteError,
+    StorageFullError,
     UserError,
 )
 from cdr_plugin.identity.keys import KemSuite, SealingKey, SigningKey
@@ -303,3 +305,16 @@ def test_threads_racing_for_a_single_use_get_it_once(register: Register) -> None
     for thread in threads:
         thread.join()
     assert (len(won), len(lost)) == (1, 7)
+
+
+def test_a_full_or_broken_register_is_one_of_our_errors_and_changes_nothing(register: Register) -> None:
+    ticket = issue(register, ticket_of())
+    with pytest.raises(RemoteError, match="register"):
+        issue(register, ticket)
+    register._db.execute("PRAGMA max_page_count = 1")
+    big = replace(Applicant(9).asks(ticket, "alice"), facts={str(i): "x" * 255 for i in range(64)})
+    with pytest.raises(StorageFullError, match="full"):
+        register.redeem(big, now_s=50)
+    assert register.clients() == []
+    register._db.execute("PRAGMA max_page_count = 1000000")
+    assert register.redeem(big, now_s=50).name == "alice"
