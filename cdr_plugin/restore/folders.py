@@ -58,9 +58,7 @@ class Folders:
             # The target itself is the user's choice and may be a link; nothing below it may.
             self._root_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise UserError(
-                f"cannot restore to {os.fspath(target)}: {error.strerror}; choose another target"
-            ) from None
+            raise UserError(f"cannot restore to {os.fspath(target)}: {error.strerror}; choose another target") from None
         self.root.inherits = _has_default_acl(self._root_fd)
 
     def __enter__(self) -> Self:

@@ -8,14 +8,12 @@ import stat
 from cdr_plugin.model.trees import Node
 from cdr_plugin.restore.folders import Folder, Folders
 from cdr_plugin.restore.metadata import Metadata, apply_to_link, apply_to_special
-from cdr_plugin.restore.placing import Places
+from cdr_plugin.restore.placing import Places, discard
 
 _KINDS = {"fifo": stat.S_IFIFO, "dev": stat.S_IFBLK, "chardev": stat.S_IFCHR}
 
 
-def make_node(
-    folders: Folders, places: Places, folder: Folder, name: bytes, node: Node, metadata: Metadata
-) -> bool:
+def make_node(folders: Folders, places: Places, folder: Folder, name: bytes, node: Node, metadata: Metadata) -> bool:
     """Make a node that is neither file nor folder, with its metadata; OSError, ValueError.
 
     False when the file system cannot store its extended attributes.
@@ -30,7 +28,7 @@ def make_node(
             os.mknod(temporary, _KINDS[node.type] | 0o600, node.device, dir_fd=fd)
             stored = apply_to_special(fd, temporary, metadata)
     except BaseException:
-        places.discard(folder, temporary)
+        discard(fd, temporary)
         raise
-    places.take(folder, temporary, name)
+    places.take(fd, folder, temporary, name)
     return stored

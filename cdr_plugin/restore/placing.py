@@ -11,8 +11,9 @@ import os
 import secrets
 import stat
 from enum import Enum, auto
+from itertools import count
 
-from cdr_plugin.restore.folders import Folder, Folders
+from cdr_plugin.restore.folders import Folder
 from cdr_plugin.restore.options import Overwrite
 
 TEMPORARY_PREFIX = b".cdr-restore-"
@@ -28,24 +29,22 @@ class Verdict(Enum):
 
 
 class Places:
-    """Names in the target: which are free, and how to take them."""
+    """Names in the target: which are free, and how to take them. Threads may share it."""
 
-    def __init__(self, folders: Folders, overwrite: Overwrite) -> None:
-        self._folders = folders
+    def __init__(self, overwrite: Overwrite) -> None:
         self._overwrite = overwrite
         self._prefix = TEMPORARY_PREFIX + secrets.token_hex(4).encode() + b"-"
-        self._number = 0
+        self._numbers = count()
 
     def temporary(self) -> bytes:
-        self._number += 1
-        return self._prefix + b"%x" % self._number
+        return self._prefix + b"%x" % next(self._numbers)
 
-    def existing(self, folder: Folder, name: bytes) -> os.stat_result | None:
+    def existing(self, dir_fd: int, folder: Folder, name: bytes) -> os.stat_result | None:
         """What is at the place; nothing can be in a folder that we made."""
         if folder.fresh:
             return None
         try:
-            return os.stat(name, dir_fd=self._folders.fd(folder), follow_symlinks=False)
+            return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
@@ -65,35 +64,30 @@ class Places:
             return Verdict.COMPARE
         return Verdict.WRITE
 
-    def take(self, folder: Folder, temporary: bytes, name: bytes) -> None:
+    def take(self, dir_fd: int, folder: Folder, temporary: bytes, name: bytes) -> None:
         """Give the complete item its name; OSError, and then the temporary one is gone too."""
-        fd = self._folders.fd(folder)
         try:
             # Looked at again: hours may have passed since the decision.
-            if self._overwrite is Overwrite.NEVER and self.existing(folder, name) is not None:
+            if self._overwrite is Overwrite.NEVER and self.existing(dir_fd, folder, name) is not None:
                 raise FileExistsError("appeared in the target during the restore; kept")
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         except OSError:
-            os.unlink(temporary, dir_fd=fd)
+            os.unlink(temporary, dir_fd=dir_fd)
             raise
 
-    def link(self, source: Folder, source_name: bytes, folder: Folder, name: bytes) -> None:
-        """Make ``name`` another name of a file in ``source``; OSError."""
-        source_fd = os.dup(self._folders.fd(source))
-        try:
-            fd = self._folders.fd(folder)
-            temporary = self.temporary()
-            os.link(source_name, temporary, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
-            self.take(folder, temporary, name)
-            if not folder.fresh:
-                # Renaming one name of a file onto another one of the same file does nothing.
-                self.discard(folder, temporary)
-        finally:
-            os.close(source_fd)
+    def link(self, source_fd: int, source: bytes, dir_fd: int, folder: Folder, name: bytes) -> None:
+        """Make ``name`` another name of the file ``source``; OSError."""
+        temporary = self.temporary()
+        os.link(source, temporary, src_dir_fd=source_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+        self.take(dir_fd, folder, temporary, name)
+        if not folder.fresh:
+            # Renaming one name of a file onto another one of the same file does nothing.
+            discard(dir_fd, temporary)
 
-    def discard(self, folder: Folder, temporary: bytes) -> None:
-        """Remove a temporary name that is not wanted any more; no error when it is gone."""
-        try:
-            os.unlink(temporary, dir_fd=self._folders.fd(folder))
-        except OSError:
-            pass
+
+def discard(dir_fd: int, temporary: bytes) -> None:
+    """Remove a temporary name that is not wanted any more; no error when it is gone."""
+    try:
+        os.unlink(temporary, dir_fd=dir_fd)
+    except OSError:
+        pass

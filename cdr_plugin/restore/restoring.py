@@ -18,11 +18,13 @@ from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.names import unquote_name
 from cdr_plugin.model.trees import Node, check_name
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.restore.files import FileWriter, PendingFile, read_back
+from cdr_plugin.restore.contents import read_back
+from cdr_plugin.restore.files import FileWriter
 from cdr_plugin.restore.folders import Folder, Folders
 from cdr_plugin.restore.metadata import Metadata, apply_to_fd
 from cdr_plugin.restore.nodes import make_node
 from cdr_plugin.restore.options import RestoreOptions, RestoreSummary
+from cdr_plugin.restore.pending import PendingFile
 from cdr_plugin.restore.placing import Places, Verdict
 from cdr_plugin.restore.selection import Selection
 from cdr_plugin.restore.tally import Tally, display
@@ -91,9 +93,7 @@ class _Link(NamedTuple):
     mtime_ns: int
 
 
-def restore(
-    reader: RepositoryReader, root_tree: BlobId, options: RestoreOptions, reporter: Reporter
-) -> RestoreSummary:
+def restore(reader: RepositoryReader, root_tree: BlobId, options: RestoreOptions, reporter: Reporter) -> RestoreSummary:
     """Restore the tree into ``options.target``.
 
     Items that cannot be restored are reported one by one and counted in ``errors``; the rest goes
@@ -106,9 +106,10 @@ def restore(
     trees = Trees(reader)
     nodes = trees.load(root_tree, iter(()))
     with Folders(options.target) as folders:
-        places = Places(folders, options.overwrite)
-        files = FileWriter(reader, folders, places, tally, verify=options.verify, sparse=options.sparse)
-        _Restore(reader, trees, selection, folders, places, files, tally).walk(nodes)
+        places = Places(options.overwrite)
+        flags = {"verify": options.verify, "sparse": options.sparse}
+        with FileWriter(reader, folders, places, tally, **flags) as files:
+            _Restore(reader, trees, selection, folders, places, files, tally).walk(nodes)
     return tally.finish()
 
 
@@ -238,14 +239,12 @@ class _Restore:
         else:
             self._make_node(folder, name, node, metadata, inode)
 
-    def _plan_file(
-        self, folder: Folder, name: bytes, node: Node, metadata: Metadata, inode: _Inode | None
-    ) -> None:
+    def _plan_file(self, folder: Folder, name: bytes, node: Node, metadata: Metadata, inode: _Inode | None) -> None:
         if node.content is None:
             raise FormatError("has no content list; not restored")
         file = PendingFile(folder, name, node.size, [_blob_id(id_) for id_ in node.content], metadata)
         self._tally.found(file.size)
-        found = self._places.existing(folder, name)
+        found = self._places.existing(self._folders.fd(folder), folder, name)
         verdict = self._places.decide(found, metadata.mtime_ns, file.size)
         if verdict is Verdict.SKIP or (verdict is Verdict.COMPARE and self._mend(file)):
             self._tally.skipped(file.size)
@@ -280,11 +279,9 @@ class _Restore:
             return False
         return True
 
-    def _make_node(
-        self, folder: Folder, name: bytes, node: Node, metadata: Metadata, inode: _Inode | None
-    ) -> None:
+    def _make_node(self, folder: Folder, name: bytes, node: Node, metadata: Metadata, inode: _Inode | None) -> None:
         self._tally.found(0)
-        found = self._places.existing(folder, name)
+        found = self._places.existing(self._folders.fd(folder), folder, name)
         if self._places.decide(found, metadata.mtime_ns, None) is Verdict.SKIP:
             self._tally.skipped(0)
             return
@@ -312,11 +309,16 @@ class _Restore:
             if origin.file is not None and not origin.file.done:
                 path = display(origin.folder, origin.name)
                 raise NotFoundError(f"is a hard link to {path}, which was not restored")
-            found = self._places.existing(link.folder, link.name)
+            found = self._places.existing(self._folders.fd(link.folder), link.folder, link.name)
             if self._places.decide(found, link.mtime_ns, None) is Verdict.SKIP:
                 self._tally.skipped(0)
                 return
-            self._places.link(origin.folder, origin.name, link.folder, link.name)
+            source_fd = os.dup(self._folders.fd(origin.folder))
+            try:
+                fd = self._folders.fd(link.folder)
+                self._places.link(source_fd, origin.name, fd, link.folder, link.name)
+            finally:
+                os.close(source_fd)
             self._tally.restored()
         except _ITEM_ERRORS as error:
             self._tally.failed(link.folder, link.name, error)
