@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shlex
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.config.chain import Config
-from cdr_plugin.config.schema import ForwardConfig, StoreConfig, TierConfig
+from cdr_plugin.config.schema import StoreConfig, TierConfig
 from cdr_plugin.contracts import RepositoryOptions
-from cdr_plugin.errors import ConfigError, UserError
+from cdr_plugin.errors import ConfigError
 from cdr_plugin.intermediate.tier import IntermediateTier
+from cdr_plugin.passwords import read_password
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.tier import TopTier
+from cdr_plugin.unbuilt import refuse_unbuilt
 
 DEFAULT_GROUP = "default"
-_MAX_PASSWORD_BYTES = 64 * 1024
 
 
 def client_tier(config: TierConfig, plugins: Plugins) -> ClientTier:
     """The client that ``config`` describes; it must have ``source`` and ``forward``."""
     if config.forward is None:
         raise ConfigError(f"tier {config.name}: a client needs [tier.{config.name}.forward]")
-    _check_supported(config.name, config.forward)
+    refuse_unbuilt(config)
     return ClientTier(
         name=config.name,
         state_folder=config.state,
@@ -46,12 +44,7 @@ def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
     """A tier that receives and forwards without reducing."""
     if config.receive is None or config.forward is None:
         raise ConfigError(f"tier {config.name}: an intermediate tier needs both 'receive' and 'forward'")
-    if config.reduce.methods:
-        raise ConfigError(
-            f"tier {config.name}: reduction at intermediate tiers is not built yet; "
-            f"remove [tier.{config.name}.reduce] and it moves segments unopened"
-        )
-    _check_supported(config.name, config.forward)
+    refuse_unbuilt(config)
     return IntermediateTier(
         name=config.name,
         state_folder=config.state,
@@ -61,17 +54,11 @@ def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
     )
 
 
-def _check_supported(name: str, forward: ForwardConfig) -> None:
-    if len(forward.to) > 1:
-        raise ConfigError(f"tier {name}: several 'forward.to' are not built yet; name one storage")
-    if forward.release != "committed":
-        raise ConfigError(f"tier {name}: 'forward.release = {forward.release!r}' is not built yet; use 'committed'")
-
-
 def top_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[TopTier]:
     """One top tier per group: those of its ``group`` tables, else of the clients below it."""
     if tier.store is None or tier.receive is None:
         raise ConfigError(f"tier {tier.name}: a top tier needs both 'receive' and 'store'")
+    refuse_unbuilt(tier)
     groups = groups_of(config, tier)
     if len(groups) > 1 and "{group}" not in tier.store.repository:
         raise ConfigError(f"tier {tier.name}: several groups need '{{group}}' in 'store.repository': nothing crosses")
@@ -116,53 +103,6 @@ def repository_options(store: StoreConfig, group: str, state: Path, reporter: Re
         reporter=reporter,
         **extra,
     )
-
-
-def read_password(file: Path | None, command: str | None, environment: Mapping[str, str] = os.environ) -> str:
-    """The repository's password, by restic's rules: file, command, then restic's variables."""
-    if file is not None and command is not None:
-        raise UserError("both a password file and a password command are given; choose one")
-    if file is not None:
-        return _from_file(file)
-    if command is not None:
-        return _from_command(command)
-    if environment.get("RESTIC_PASSWORD_FILE"):
-        return _from_file(Path(environment["RESTIC_PASSWORD_FILE"]))
-    if environment.get("RESTIC_PASSWORD_COMMAND"):
-        return _from_command(environment["RESTIC_PASSWORD_COMMAND"])
-    if environment.get("RESTIC_PASSWORD"):
-        return environment["RESTIC_PASSWORD"]
-    raise UserError("no password: set 'store.password_file' in the configuration, or RESTIC_PASSWORD_FILE")
-
-
-def _from_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_PASSWORD_BYTES)
-    except OSError as error:
-        raise UserError(f"password file {path}: {error.strerror}") from None
-    return _checked(_decoded(data), f"password file {path}")
-
-
-def _from_command(command: str) -> str:
-    try:
-        done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True)
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        raise UserError(f"password command failed: {error}") from None
-    return _checked(_decoded(done.stdout[:_MAX_PASSWORD_BYTES]), "password command")
-
-
-def _decoded(data: bytes) -> str:
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if data.startswith(mark):
-            return data.decode(encoding, "strict").strip()
-    return data.decode("utf-8", "surrogateescape").strip()
-
-
-def _checked(password: str, what: str) -> str:
-    if not password:
-        raise UserError(f"{what}: it is empty; a repository needs a password")
-    return password
 
 
 def client_facts(zone: str) -> dict[str, str]:

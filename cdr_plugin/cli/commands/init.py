@@ -1,0 +1,100 @@
+"""``cdr init``: make whatever the chosen tiers need and do not have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cdr_plugin.assembly import client_facts, client_tier, groups_of, intermediate_tier, top_tiers
+from cdr_plugin.cli.context import Context
+from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.config import TierConfig
+from cdr_plugin.config.schema import Role
+from cdr_plugin.errors import NotEnrolledError, UserError
+from cdr_plugin.timezone import local_zone_name
+
+HELP = """Make identity, state, inbox and repository where they are missing.
+
+Tiers of one file are enrolled with each other; a client whose top tier is elsewhere takes the
+ticket that its configuration names, or 'cdr enroll'. Nothing that exists is changed."""
+
+_ORDER = (Role.TOP, Role.INTERMEDIATE, Role.CLIENT)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(context: Context) -> int:
+    made = list(initialise(context))
+    for line in made:
+        context.output.line(f"made {line}")
+    if not made:
+        context.output.line("nothing to do: everything is there")
+    context.output.summary({"made": made})
+    return 0
+
+
+def initialise(context: Context) -> Iterator[str]:
+    """Make what is missing, upper tiers first, since tickets come from above; a line for each."""
+    makers: dict[Role, Callable[[Context, TierConfig], Iterator[str]]] = {
+        Role.TOP: _init_top,
+        Role.INTERMEDIATE: _init_intermediate,
+        Role.CLIENT: _init_client,
+    }
+    for role in _ORDER:
+        for tier in context.tiers:
+            if role in tier.roles:
+                yield from makers[role](context, tier)
+
+
+def _init_top(context: Context, config: TierConfig) -> Iterator[str]:
+    for top in top_tiers(context.config, config, context.plugins, context.output):
+        yield from (f"{what} ({config.name}, group {top.group})" for what in top.init())
+        top.close()
+
+
+def _init_intermediate(context: Context, config: TierConfig) -> Iterator[str]:
+    if intermediate_tier(config, context.plugins).init():
+        yield f"state and inbox of {config.name}"
+
+
+def _init_client(context: Context, config: TierConfig) -> Iterator[str]:
+    client = client_tier(config, context.plugins)
+    assert config.source is not None  # it has the client's role
+    if client.init(config.source.timezone or local_zone_name()):
+        yield f"identity and state of client {config.name}"
+    try:
+        _ = client.ticket
+    except NotEnrolledError:
+        text = _ticket_for(context, config, client)
+        if text is None:
+            context.output.note(f"client {config.name}: not enrolled yet; run 'cdr enroll TICKET -T {config.name}'")
+            return
+        group = client.enroll(text, client_facts(client.zone_name)).group
+        yield f"enrolment of client {config.name} in group {group}"
+
+
+def _ticket_for(context: Context, config: TierConfig, client: ClientTier) -> str | None:
+    """From the file that the configuration names, else from a top tier of the same file."""
+    if config.forward is not None and config.forward.ticket is not None:
+        return read_text(config.forward.ticket)
+    above = config
+    while (next_above := context.config.tier_above(above)) is not None:
+        above = next_above
+    if above.store is None:
+        return None
+    for top in top_tiers(context.config, above, context.plugins, context.output):
+        if top.group == (config.group or groups_of(context.config, above)[0]):
+            return top.issue_ticket()
+    return None
+
+
+def read_text(path: Path) -> str:
+    """A small text file; UserError when it cannot be read."""
+    try:
+        with path.open(encoding="ascii") as file:
+            return file.read(64 * 1024)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"ticket {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from None

@@ -1,0 +1,70 @@
+"""The repository that a command looks into: named by options or variables, else by the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdr_plugin.assembly import groups_of, repository_options
+from cdr_plugin.contracts import Repository, RepositoryOptions, StoredVersion
+from cdr_plugin.errors import UserError
+from cdr_plugin.passwords import read_password
+
+from .context import Context
+
+
+def add_repository_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repo", "-r", metavar="LOCATION", help="a repository, without any configuration file")
+    parser.add_argument("--password-file", "-p", type=Path, metavar="FILE")
+    parser.add_argument("--password-command", metavar="COMMAND")
+    parser.add_argument("--group", "-G", help="the repository of this group only")
+
+
+def open_repositories(context: Context) -> Iterator[Repository]:
+    """Every repository that is meant, opened; the caller closes each."""
+    location = context.options.repo or _from_environment()
+    if location is not None:
+        options = RepositoryOptions(
+            password=lambda: read_password(context.options.password_file, context.options.password_command),
+            reporter=context.output,
+        )
+        yield context.plugins.repository_format("restic").open(location, options)
+        return
+    stores = [tier for tier in context.tiers if tier.store is not None]
+    if not stores:
+        raise UserError("no repository: name one with -r LOCATION, or a configuration with a top tier (-c, -T)")
+    for tier in stores:
+        assert tier.store is not None
+        for group in groups_of(context.config, tier):
+            if context.options.group in (None, group):
+                options = repository_options(tier.store, group, tier.state / group / "repository", context.output)
+                format_ = context.plugins.repository_format(tier.store.format)
+                yield format_.open(tier.store.repository_of(group), options)
+
+
+def _from_environment() -> str | None:
+    file = os.environ.get("RESTIC_REPOSITORY_FILE")
+    if file and "RESTIC_REPOSITORY" not in os.environ:
+        try:
+            return Path(file).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UserError(f"RESTIC_REPOSITORY_FILE {file}: {error.strerror}") from None
+    return os.environ.get("RESTIC_REPOSITORY")
+
+
+def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--client", "--host", "-H", dest="hosts", action="append", default=[], metavar="NAME")
+    parser.add_argument("--path", dest="paths", action="append", default=[], metavar="PATH")
+    parser.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG[,TAG]")
+
+
+def matches(version: StoredVersion, options: argparse.Namespace) -> bool:
+    """restic's rules: one of the hosts, all of the paths, all tags of one of the lists."""
+    snapshot = version.snapshot
+    return (
+        (not options.hosts or snapshot.hostname in options.hosts)
+        and all(path in snapshot.paths for path in options.paths)
+        and (not options.tags or any(set(tags.split(",")) <= {*snapshot.tags, ""} for tags in options.tags))
+    )
