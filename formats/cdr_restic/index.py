@@ -46,7 +46,7 @@ class Location(NamedTuple):
 class MemoryIndex:
     """All blobs of a repository, those being written included.
 
-    Takes about 190 bytes per blob: an ID of 80 as Python keeps it, a location packed into one
+    Takes about 170 bytes per blob (measured with a million): an ID of 80 as Python keeps it, a location packed into one
     integer of 48 (which sorts by pack and offset), and a dict slot.
     """
 

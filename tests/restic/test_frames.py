@@ -34,7 +34,9 @@ def _with_window(window_log: int) -> bytes:
 
 
 def _with_dictionary() -> bytes:
-    samples = [random.Random(i).randbytes(50) + TEXT[i : i + 500] for i in range(300)]
+    samples: list[bytes | bytearray | memoryview[int]] = [
+        random.Random(i).randbytes(50) + TEXT[i : i + 500] for i in range(300)
+    ]
     return _frame(dict_data=zstandard.train_dictionary(4096, samples))
 
 

@@ -16,12 +16,12 @@ from cdr_plugin.model.versions import Snapshot, decode_snapshot, encode_snapshot
 from cdr_restic.config import decode_config
 from cdr_restic.crypto import Sealer
 from cdr_restic.files import decode_plaintext
-from cdr_restic.index import IndexedPack, MemoryIndex, encode_index, parse_index
+from cdr_restic.index import IndexedPack, Location, MemoryIndex, encode_index, parse_index
 from cdr_restic.keys import Scrypt, decode_key, encode_key
 from cdr_restic.local import LocalStorage
 from cdr_restic.locks import our_lock, parse_lock
 from cdr_restic.packs import PackBuilder, PackEntry, encode_header, load_header, pack_bytes, parse_header
-from cdr_restic.reading import Location, plan_runs
+from cdr_restic.reading import plan_runs
 from cdr_restic.storage import FileKind
 from tests.restic.test_keys import CONFIG_TEXT, MASTER
 from tests.restic.world import TIME, Place, add_blob, some_blobs, write_version
