@@ -37,7 +37,9 @@ class Database:
                     self.connection.execute(statement)
                 self.connection.execute(f"PRAGMA user_version={version}")
         if found not in (0, version):
-            raise UnknownVersionError(f"{self._path}: state of version {found}, this program knows {version}; upgrade CDR")
+            raise UnknownVersionError(
+                f"{self._path}: state of version {found}, this program knows {version}; upgrade CDR"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

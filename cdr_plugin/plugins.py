@@ -107,7 +107,9 @@ class Plugins:
             return self._objects[kind, name]
         except KeyError:
             known = ", ".join(sorted(n for k, n in self._objects if k == kind)) or "none"
-            raise PluginError(f"no plugin provides the {kind} {name!r} (there are: {known}); see 'cdr plugins'") from None
+            raise PluginError(
+                f"no plugin provides the {kind} {name!r} (there are: {known}); see 'cdr plugins'"
+            ) from None
 
     def infos(self) -> list[PluginInfo]:
         """Everything found, broken and disabled ones included."""

@@ -63,6 +63,7 @@ class Extra:
     """Marks the field that takes tables under other names than those of the fields."""
 
     names: Callable[[Mapping[str, Any]], Iterable[str]]
+    """Given the other fields as far as they are there."""
 
 
 def named(key: str) -> dict[str, str]:
@@ -110,13 +111,13 @@ def build(cls: type[C], table: object, path: KeyPath, origin: Origin) -> C:
             others[key] = value
         else:
             values[name] = convert(hints[name], value, (*path, key), origin)
-    _check_missing(cls, values, path, origin)
     allowed = set(extra[1].names(values)) if extra else set()
     for key, value in others.items():
         if key not in allowed:
             raise origin.unknown((*path, key), {*_keys(cls), *allowed})
         if not isinstance(value, dict):
             raise origin.error((*path, key), f"expected a table, not {show(value)}")
+    _check_missing(cls, values, path, origin)
     if extra:
         values[extra[0]] = others
     return cls(**values)

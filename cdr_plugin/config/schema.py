@@ -65,7 +65,7 @@ class ReduceConfig:
     methods: tuple[str, ...]
     """Absent: ``("zstd",)`` for a client; none for others, which then move segments unopened."""
     baseline: Literal["signature", "copy"] = "signature"
-    settings: Annotated[Tables, Extra(lambda table: table["methods"])] = field(default_factory=dict)
+    settings: Annotated[Tables, Extra(lambda table: table.get("methods", ()))] = field(default_factory=dict)
     """Method name -> its own table (``[tier.NAME.reduce.zstd]``)."""
 
 
@@ -86,7 +86,7 @@ class ForwardConfig:
     ticket: Place | None = None
     limit: Rate | None = None
     when: When = field(default_factory=dict)
-    settings: Annotated[Tables, Extra(lambda table: map(scheme_of, table["to"]))] = field(default_factory=dict)
+    settings: Annotated[Tables, Extra(lambda table: map(scheme_of, table.get("to", ())))] = field(default_factory=dict)
     """URL scheme -> the transport's own table (``[tier.NAME.forward.sftp]``)."""
 
 
@@ -118,7 +118,7 @@ class ReceiveConfig:
     limit: Rate | None = None
     retain: RetainConfig = field(default_factory=RetainConfig)
     agentless: tuple[AgentlessConfig, ...] = ()
-    settings: Annotated[Tables, Extra(lambda table: map(scheme_of, table["inbox"]))] = field(default_factory=dict)
+    settings: Annotated[Tables, Extra(lambda table: map(scheme_of, table.get("inbox", ())))] = field(default_factory=dict)
     """URL scheme -> the transport's own table (``[tier.NAME.receive.smb]``)."""
 
 

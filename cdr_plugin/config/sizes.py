@@ -16,7 +16,7 @@ _UNITS: dict[str, int] = {
 
 _SECONDS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1}
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)").fullmatch
+_SIZE = re.compile(r"(\d{1,19})(?:\.(\d{1,6}))?\s*([A-Za-z]*)").fullmatch
 _DURATION = re.compile(r"(?:\d{1,9}[wdhms])+").fullmatch
 _DURATION_PART = re.compile(r"(\d+)([wdhms])")
 
@@ -26,8 +26,9 @@ def parse_size(value: object) -> int:
     if type(value) is int and value > 0:
         return value
     match = _SIZE(value.strip()) if isinstance(value, str) else None
-    unit = _UNITS.get(match[2].lower()) if match else None
-    size = int(float(match[1]) * unit) if match and unit else 0
+    unit = _UNITS.get(match[3].lower()) if match else None
+    # Whole numbers throughout: a float is exact only up to 8 PiB.
+    size = int(match[1]) * unit + int((match[2] or "0").ljust(6, "0")) * unit // 10**6 if match and unit else 0
     if size < 1:
         raise ValueError(f'expected a size such as "4GiB", not {show(value)}')
     return size

@@ -6,10 +6,11 @@ blob, and restic keeps the two apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 from typing import NewType, TypeAlias
+
+import msgspec
 
 from cdr_plugin.errors import PayloadError
 
@@ -33,8 +34,7 @@ class BlobType(IntEnum):
     TREE = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(msgspec.Struct, frozen=True):
     """One encoding of one blob.
 
     ``method`` is ``name/version`` of the reduction method that made it (``plain/1``: the bytes

@@ -174,7 +174,8 @@ def _check_node(node: Node) -> None:
         _check_hex(node.subtree, node)
     if min(node.mode, node.uid, node.gid, node.inode, node.device_id, node.size, node.links, node.device) < 0:
         raise FormatError(f"tree: entry {node.name!r} has a negative number")
-    if max(node.mode, node.uid, node.gid) >= 1 << 32 or max(node.inode, node.device_id, node.size, node.device) >= 1 << 64:
+    wide = max(node.inode, node.device_id, node.size, node.device, node.links)
+    if max(node.mode, node.uid, node.gid) >= 1 << 32 or wide >= 1 << 64:
         raise FormatError(f"tree: entry {node.name!r} has a number out of range")
     check_time(node.mtime)
     check_time(node.ctime)

@@ -282,7 +282,7 @@ def test_use_after_close_is_an_error_even_if_the_descriptor_is_used_again(
 
 
 def test_a_missing_root_says_what_to_do(root: Path) -> None:
-    with pytest.raises(NotFoundError, match=f"{root}: no such folder; create it, mount it, or run 'cdr init'"):
+    with pytest.raises(NotFoundError, match=f"{root}: no such folder; create it, mount it"):
         open_at(root, create=False)
     root.write_bytes(b"")
     with pytest.raises(RemoteError, match=str(root)):
