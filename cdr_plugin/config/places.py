@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from .sizes import show
@@ -87,6 +89,11 @@ def scheme_of(url: str) -> str:
     """The scheme in lower case; ``file`` of a plain path."""
     scheme = _SCHEME(url)
     return scheme[1].lower() if scheme else "file"
+
+
+def schemes(key: str) -> Callable[[Mapping[str, Any]], Iterable[str]]:
+    """The schemes of all URLs that a table holds under ``key``."""
+    return lambda table: map(scheme_of, table.get(key, ()))
 
 
 def _absolute_file_url(url: str, folder: Path) -> str:

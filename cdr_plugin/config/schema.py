@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from .build import Extra, Located, OneOrMany, Tables, Whole, named
-from .places import parse_location, parse_name, parse_path, parse_template, parse_url, scheme_of
+from .places import parse_location, parse_name, parse_path, parse_template, parse_url, schemes
 from .sizes import parse_duration, parse_rate, parse_size
 from .values import command, fraction, keep_count, restic_duration, source_map, time_zone
 from .when import build_when
@@ -86,7 +86,7 @@ class ForwardConfig:
     ticket: Place | None = None
     limit: Rate | None = None
     when: When = field(default_factory=dict)
-    settings: Annotated[Tables, Extra(lambda table: map(scheme_of, table.get("to", ())))] = field(default_factory=dict)
+    settings: Annotated[Tables, Extra(schemes("to"))] = field(default_factory=dict)
     """URL scheme -> the transport's own table (``[tier.NAME.forward.sftp]``)."""
 
 
@@ -118,7 +118,7 @@ class ReceiveConfig:
     limit: Rate | None = None
     retain: RetainConfig = field(default_factory=RetainConfig)
     agentless: tuple[AgentlessConfig, ...] = ()
-    settings: Annotated[Tables, Extra(lambda table: map(scheme_of, table.get("inbox", ())))] = field(default_factory=dict)
+    settings: Annotated[Tables, Extra(schemes("inbox"))] = field(default_factory=dict)
     """URL scheme -> the transport's own table (``[tier.NAME.receive.smb]``)."""
 
 
