@@ -10,7 +10,7 @@ from cdr_plugin.archiver.exclude import display
 from cdr_plugin.archiver.metadata import NodeBuilder, StatFields
 from cdr_plugin.archiver.options import ArchiveOptions, Counts
 from cdr_plugin.archiver.reading import Batch, Readings
-from cdr_plugin.archiver.stats import DIRECTORY, FILE, SIZE, kinds_of
+from cdr_plugin.archiver.stats import DIRECTORY, FILE, SIZE, kinds_of, without
 from cdr_plugin.archiver.walk import Folder, ReportError
 from cdr_plugin.kernel import STAT_RECORD
 from cdr_plugin.model.blobs import BlobId, blob_id
@@ -72,16 +72,30 @@ def _is_unchanged(old: bytes, new: bytes, options: ArchiveOptions) -> bool:
 
 @dataclass(slots=True)
 class _Rows:
-    """The parts of a folder's tree and record, as they grow entry by entry."""
+    """The parts of a folder's tree and record, as they grow entry by entry.
 
-    names: list[bytes] = field(default_factory=list)
-    stats: list[bytes] = field(default_factory=list)
+    ``left_out`` and ``replaced`` are positions in the folder, so that the many folders in which
+    nothing odd happens keep their names and stat records as they are.
+    """
+
     nodes: list[Node] = field(default_factory=list)
+    left_out: set[int] = field(default_factory=set)
+    replaced: dict[int, bytes] = field(default_factory=dict)
     subtrees: list[bytes] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     content: list[bytes] = field(default_factory=list)
     file_bytes: int = 0
     dirty: bool = False
+
+    def listing(self, folder: Folder) -> tuple[list[bytes], bytes]:
+        """The names and stat records that go into the record."""
+        names, stats = folder.names, folder.stats
+        if self.replaced:
+            changed = bytearray(stats)
+            for i, record in self.replaced.items():
+                changed[SIZE * i : SIZE * i + SIZE] = record
+            stats = bytes(changed)
+        return without(names, stats, self.left_out) if self.left_out else (names, stats)
 
 
 class Finisher:
@@ -157,10 +171,11 @@ class Finisher:
         tree = blob_id(data)
         if work.old is None or work.old.tree != tree:
             self._add_tree(tree, data)
+        names, stats = rows.listing(folder)
         record = make_record(
             key=folder.key,
-            names=rows.names,
-            stats=b"".join(rows.stats),
+            names=names,
+            stats=stats,
             tree=tree,
             subtrees=b"".join(rows.subtrees),
             counts=rows.counts,
@@ -171,45 +186,60 @@ class Finisher:
         self._done(folder, tree, record)
 
     def _rows(self, work: Work) -> _Rows:
+        """Plain new files, nearly all there is in a first run, take the short way: 2 of 10
+        microseconds per file."""
         folder, rows = work.folder, _Rows()
-        stats = folder.stats
-        unpacked = STAT_RECORD.iter_unpack(stats)
+        fresh_s = (folder.scanned_ns - _TICK_NS) // 1_000_000_000
+        plain = work.readings.contents if not work.old_entries and work.readings.are_plain else {}
+        node, nodes, counts, content = self._nodes.node, rows.nodes, rows.counts, rows.content
+        unpacked = STAT_RECORD.iter_unpack(folder.stats)
         for i, (name, kind, fields) in enumerate(zip(folder.names, folder.kinds, unpacked, strict=True)):
-            record = stats[SIZE * i : SIZE * i + SIZE]
             try:
-                if kind == FILE:
-                    self._add_file(work, rows, name, record, fields)
+                ids = plain.get(name)
+                if ids is not None and fields[9] < fresh_s:
+                    nodes.append(node(folder, name, FILE, fields, fields[7], ids))
+                    counts.append(len(ids) // 32)
+                    content.append(ids)
+                    rows.file_bytes += fields[7]
+                    self.counts.files_new += 1
+                elif kind == FILE:
+                    self._add_file(work, rows, i, fields)
                 else:
-                    self._add_other(work, rows, name, kind, record, fields)
+                    self._add_other(work, rows, i, fields)
             except OSError as error:
+                rows.left_out.add(i)
                 self._report(display(folder.entry_shown(name)), error.strerror or str(error))
+        self.counts.total_files_processed += len(counts)
+        self.counts.total_bytes_processed += rows.file_bytes
         return rows
 
-    def _add_file(self, work: Work, rows: _Rows, name: bytes, record: bytes, fields: StatFields) -> None:
-        readings, old = work.readings, work.old_entries.get(name)
+    def _add_file(self, work: Work, rows: _Rows, i: int, fields: StatFields) -> None:
+        folder, readings = work.folder, work.readings
+        name = folder.names[i]
+        old = work.old_entries.get(name)
         size, count = fields[7], 0
         ids = readings.contents.get(name)
         if ids is None:
             if name in readings.failed:
-                self._report(display(work.folder.entry_shown(name)), readings.failed[name])
+                rows.left_out.add(i)
+                self._report(display(folder.entry_shown(name)), readings.failed[name])
                 return
             assert old is not None
             ids = old.ids
-        elif name in readings.stats or name in readings.doubtful or name in readings.sizes:
-            record = readings.stats.get(name, record)
-            fields = STAT_RECORD.unpack(record)
+        elif not readings.are_plain:
+            if name in readings.stats:
+                rows.replaced[i] = readings.stats[name]
+                fields = STAT_RECORD.unpack(readings.stats[name])
             size = readings.sizes.get(name, fields[7])
             count = self._doubt(work, name)
-        if self._is_fresh(work.folder, fields):
+        if _is_fresh(folder, fields):
             count = RECHECK
-        rows.nodes.append(self._nodes.node(work.folder, name, FILE, fields, size, ids))
-        rows.names.append(name)
-        rows.stats.append(record)
+        rows.nodes.append(self._nodes.node(folder, name, FILE, fields, size, ids))
         rows.counts.append(count | len(ids) // 32)
         rows.content.append(ids)
         rows.file_bytes += size
         rows.dirty = rows.dirty or count != 0
-        self._count_file(old, record, ids, size)
+        self._count_file(old, rows.replaced.get(i) or folder.stats[SIZE * i : SIZE * i + SIZE], ids)
 
     def _doubt(self, work: Work, name: bytes) -> int:
         why = work.readings.doubtful.get(name)
@@ -217,31 +247,26 @@ class Finisher:
             self._report(display(work.folder.entry_shown(name)), why)
         return 0 if why is None else RECHECK
 
-    def _count_file(self, old: OldEntry | None, record: bytes, ids: bytes, size: int) -> None:
-        counts = self.counts
-        counts.total_files_processed += 1
-        counts.total_bytes_processed += size
+    def _count_file(self, old: OldEntry | None, record: bytes, ids: bytes) -> None:
         if old is None or kinds_of(old.stat)[0] != FILE:
-            counts.files_new += 1
+            self.counts.files_new += 1
         elif old.stat == record and old.ids == ids:
-            counts.files_unmodified += 1
+            self.counts.files_unmodified += 1
         else:
-            counts.files_changed += 1
+            self.counts.files_changed += 1
 
-    def _add_other(
-        self, work: Work, rows: _Rows, name: bytes, kind: int, record: bytes, fields: StatFields
-    ) -> None:
+    def _add_other(self, work: Work, rows: _Rows, i: int, fields: StatFields) -> None:
         folder = work.folder
+        name, kind = folder.names[i], folder.kinds[i]
         ids = b""
         if kind == DIRECTORY:
             ids = folder.trees[name]
+            record = folder.stats[SIZE * i : SIZE * i + SIZE]
             self._count_directory(work.old_entries.get(name), record, ids)
         rows.nodes.append(self._nodes.node(folder, name, kind, fields, 0, ids))
-        rows.names.append(name)
-        rows.stats.append(record)
         if ids:
             rows.subtrees.append(ids)
-        rows.dirty = rows.dirty or self._is_fresh(folder, fields)
+        rows.dirty = rows.dirty or _is_fresh(folder, fields)
 
     def _count_directory(self, old: OldEntry | None, record: bytes, tree: bytes) -> None:
         if old is None or kinds_of(old.stat)[0] != DIRECTORY:
@@ -251,7 +276,8 @@ class Finisher:
         else:
             self.counts.dirs_changed += 1
 
-    def _is_fresh(self, folder: Folder, fields: StatFields) -> bool:
-        """Did the entry change so shortly before it was examined that its times prove nothing?"""
-        age_ns = folder.scanned_ns - (fields[9] * 1_000_000_000 + fields[11])
-        return -_AHEAD_NS < age_ns < _TICK_NS
+
+def _is_fresh(folder: Folder, fields: StatFields) -> bool:
+    """Did the entry change so shortly before it was examined that its times prove nothing?"""
+    age_ns = folder.scanned_ns - (fields[9] * 1_000_000_000 + fields[11])
+    return -_AHEAD_NS < age_ns < _TICK_NS

@@ -66,7 +66,7 @@ class NodeBuilder:
         self._format_time = time_formatter(zone)
         self._accounts = accounts
         self._note = note
-        self._modes: dict[int, int] = {}
+        self._owners: dict[tuple[int, int, int], tuple[int, str, str]] = {}
         self._without_attributes: set[int] = set()
 
     def node(
@@ -75,19 +75,20 @@ class NodeBuilder:
         """The node of one entry. ``size`` and ``ids`` are those of a file's content, or ``ids`` is a
         subtree. OSError when the entry cannot be looked at any more."""
         mode, links, uid, gid, device, inode, rdev, _, mtime_s, ctime_s, mtime_ns, ctime_ns = fields
+        full_mode, user, group = self._owners.get((mode, uid, gid)) or self._owner(mode, uid, gid)
         mtime = self._format_time(mtime_s, mtime_ns)
         atime = folder.atimes.get(name) if folder.atimes else None
         node = Node(
             name=quote_name(name),
             type=_TYPES[kind],
-            mode=self._mode(mode),
+            mode=full_mode,
             mtime=mtime,
             atime=mtime if atime is None else self._format_time(*atime),
-            ctime=self._format_time(ctime_s, ctime_ns),
+            ctime=mtime if ctime_s == mtime_s and ctime_ns == mtime_ns else self._format_time(ctime_s, ctime_ns),
             uid=uid,
             gid=gid,
-            user=self._accounts.user(uid),
-            group=self._accounts.group(gid),
+            user=user,
+            group=group,
             inode=inode,
             device_id=device,
             size=size,
@@ -108,15 +109,17 @@ class NodeBuilder:
             node.device = rdev
         return node
 
-    def _mode(self, mode: int) -> int:
-        known = self._modes.get(mode)
-        if known is None:
-            known = self._modes[mode] = go_mode(mode)
-        return known
+    def _owner(self, mode: int, uid: int, gid: int) -> tuple[int, str, str]:
+        """Go's mode and the names; remembered, since few combinations occur."""
+        found = go_mode(mode), self._accounts.user(uid), self._accounts.group(gid)
+        self._owners[mode, uid, gid] = found
+        return found
 
     def _attributes(self, folder: Folder, name: bytes, device: int) -> list[ExtendedAttribute]:
-        path = folder.entry_path(name)
-        follow = folder.follows(name)
+        if folder.paths is None:
+            path, follow = folder.path + b"/" + name, False
+        else:
+            path, follow = folder.entry_path(name), folder.follows(name)
         try:
             found = os.listxattr(path, follow_symlinks=follow)
         except OSError as error:

@@ -54,6 +54,11 @@ class Readings:
     failed: dict[bytes, str] = field(default_factory=dict)
     doubtful: dict[bytes, str] = field(default_factory=dict)
 
+    @property
+    def are_plain(self) -> bool:
+        """Did every file turn out as the scan saw it?"""
+        return not (self.stats or self.sizes or self.failed or self.doubtful)
+
 
 @dataclass(slots=True, eq=False)
 class Portion:

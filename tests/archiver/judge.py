@@ -13,13 +13,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from cdr_restic.keys import Scrypt, decode_key, encode_key
-
 from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, ExcludeRules, archive
 from cdr_plugin.contracts import Splitter
 from cdr_plugin.kernel import Chunker
 from cdr_plugin.model.blobs import BlobId, BlobType, Buffer, blob_id
 from cdr_plugin.reporter import Reporter
+from cdr_restic.keys import Scrypt, decode_key, encode_key
 
 PASSWORD = "archiver"
 POLYNOMIAL = 0x3DA3358B4DC173

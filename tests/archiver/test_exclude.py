@@ -129,7 +129,7 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize(("given", "rules"), RULES, ids=lambda value: " ".join(value) if isinstance(value, list) else ".")
+@pytest.mark.parametrize(("given", "rules"), RULES, ids=[" ".join(given) for given, _ in RULES])
 @pytest.mark.parametrize("target", ["top", "top/marked/sub", "top/cache/CACHEDIR.TAG"])
 def test_other_rules_leave_out_what_restic_leaves_out(
     plot: Path, restic: Restic, judged: Machine, given: list[str], rules: ExcludeRules, target: str
