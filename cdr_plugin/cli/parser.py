@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -11,6 +12,9 @@ from cdr_plugin import __version__
 from cdr_plugin.errors import UserError
 
 from .registry import COMMANDS, Command
+
+_TAKES_NEXT = re.compile(r"-[qv]*[cT]|--config|--tier").fullmatch
+"""Common options whose value is the next word."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,10 +51,9 @@ def parse(argv: Sequence[str]) -> tuple[Command | None, argparse.Namespace]:
 
     Only the module of the chosen command is imported.
     """
+    common, name, own = _split(argv)
     main = _main_parser()
-    options, rest = main.parse_known_args(argv)
-    name, own = options.command_name, [*rest, *options.command_arguments]
-    del options.command_name, options.command_arguments
+    options = main.parse_args(common)
     if name is None:
         main.print_help()
         return None, options
@@ -59,6 +62,17 @@ def parse(argv: Sequence[str]) -> tuple[Command | None, argparse.Namespace]:
         raise UserError(f"there is no command {name!r}{_nearest(name)}; see 'cdr --help'")
     _command_parser(command).parse_args(own, namespace=options)
     return command, _merged(options)
+
+
+def _split(argv: Sequence[str]) -> tuple[Sequence[str], str | None, Sequence[str]]:
+    """What stands before the command, its name, and what stands behind it, word for word: argparse
+    would drop a ``--`` there, and take a file for an option."""
+    position = 0
+    while position < len(argv):
+        if not argv[position].startswith("-"):
+            return argv[:position], argv[position], argv[position + 1 :]
+        position += 2 if _TAKES_NEXT(argv[position]) else 1
+    return argv, None, ()
 
 
 def _command_parser(command: Command) -> Parser:
@@ -78,6 +92,7 @@ def _main_parser() -> Parser:
     listed = "\n".join(f"  {command.name:{width}}  {command.help}" for command in available)
     parser = Parser(
         prog="cdr",
+        usage="cdr [common options] COMMAND ...",
         description="Complementary data reduction: backups, tier by tier, into one restic repository.",
         epilog=f"commands:\n{listed}\n\n'cdr COMMAND --help' tells more about one of them.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,8 +100,6 @@ def _main_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"cdr {__version__}")
     add_common(parser)
-    parser.add_argument("command_name", nargs="?", metavar="COMMAND", help="see below")
-    parser.add_argument("command_arguments", nargs=argparse.REMAINDER, metavar="...", help="its own arguments")
     return parser
 
 
