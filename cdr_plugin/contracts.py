@@ -78,7 +78,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, blob: Buffer, bases: Sequence[bytes] = ()) -> Buffer | None:
-        """The encoded blob, or None when this method does not make it smaller.
+        """The encoded blob, or None when it is better sent without this method.
 
         ``bases``: plaintexts of older blobs that the receiver holds, most similar first.
         """

@@ -30,11 +30,8 @@ def frame(data: bytes, **options: object) -> bytes:
 def test_decode_of_encode_is_the_blob(unit: bytes, times: int, level: int) -> None:
     blob = unit * times
     encoded = METHOD.encoder({"level": level}).encode(blob)
-    if encoded is None:
-        assert len(frame(blob, level=level)) >= len(blob)
-    else:
-        assert len(encoded) < len(blob)
-        assert decode(bytes(encoded), len(blob)) == blob
+    assert encoded is not None
+    assert decode(bytes(encoded), len(blob)) == blob
 
 
 def test_encode_many_is_encode_of_each() -> None:
@@ -43,11 +40,14 @@ def test_encode_many_is_encode_of_each() -> None:
     assert encoder.encode_many(blobs) == [encoder.encode(blob) for blob in blobs]
 
 
-def test_incompressible_and_empty_blobs_are_not_encoded() -> None:
+def test_incompressible_blobs_become_frames_within_the_bound_of_the_repository() -> None:
     encoder = METHOD.encoder({})
-    assert encoder.encode(random.Random(2).randbytes(100_000)) is None
-    assert encoder.encode(b"") is None
-    assert encoder.encode(b"x") is None
+    for size in (1, 100, 100_000, 8 * 1024 * 1024):
+        blob = random.Random(size).randbytes(size)
+        encoded = encoder.encode(blob)
+        assert encoded is not None
+        assert len(encoded) <= size + size // 256 + 64
+        assert decode(bytes(encoded), size) == blob
 
 
 @pytest.mark.parametrize("level", LEVELS)
