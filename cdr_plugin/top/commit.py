@@ -173,7 +173,7 @@ class Committer:
         """A tree that is held for its version, or in the repository."""
         held = self._rows.held(id_)
         if held is not None:
-            return self._verifier.verify(held).data
+            return self._verifier.decode(held)
         if not self._repo.has(BlobType.TREE, id_):
             raise NotFoundError(f"tree {id_.hex()[:10]} is not here")
         return self._repo.read(BlobType.TREE, id_)
@@ -182,7 +182,7 @@ class Committer:
         for id_ in reached.trees:
             held = self._rows.held(id_)
             if held is not None and not self._repo.has(BlobType.TREE, id_):
-                self._repo.add(BlobType.TREE, id_, self._verifier.verify(held).data, held)
+                self._repo.add(BlobType.TREE, id_, self._verifier.decode(held), held)
 
     def _snapshot(self, row: VersionRow, record: VersionRecord, base: StoredVersion | None) -> Snapshot:
         return Snapshot(

@@ -36,14 +36,19 @@ class Verifier:
 
     def verify(self, payload: Payload) -> VerifiedBlob:
         """PayloadError, FormatError or PluginError, naming the blob; nothing wrong ever passes."""
+        data = self.decode(payload)
+        if payload.type is BlobType.TREE:
+            decode_canonical_tree(data)
+        return VerifiedBlob(payload, data)
+
+    def decode(self, payload: Payload) -> bytes:
+        """The plaintext, its SHA-256 checked; whether a tree is one that restic can read is not."""
         limit = self.max_data_bytes if payload.type is BlobType.DATA else MAX_TREE_BLOB_BYTES
         if not 0 < payload.length <= limit:
             raise PayloadError(f"{_name(payload)}: declares {payload.length} bytes, the limit is {limit}")
         data = self._decode(payload)
         verify_blob(payload.type, payload.id, data)
-        if payload.type is BlobType.TREE:
-            decode_canonical_tree(data)
-        return VerifiedBlob(payload, data)
+        return data
 
     def _decode(self, payload: Payload) -> bytes:
         if payload.method == PLAIN:
