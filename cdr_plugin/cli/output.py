@@ -15,6 +15,7 @@ result        text (stdout)                text (stdout)               ``summary
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -53,7 +54,7 @@ class Output(Reporter):
         """Items that failed while the work went on: exit code 3, usually."""
         self._stdout = stdout or sys.stdout
         self._stderr = stderr or sys.stderr
-        self._on_terminal = not as_json and self._stderr.isatty()
+        self._on_terminal = not as_json and self._stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._every_s = JSON_EVERY_S if as_json else BAR_EVERY_S if self._on_terminal else LINE_EVERY_S
         self._next_s = time.monotonic() + (self._every_s if not self._on_terminal else 0)
         self._fields: dict[str, Any] = {}

@@ -20,11 +20,13 @@ class Bar:
         # rich takes 60 ms to import, so only a bar that is shown pays for it.
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         self._progress = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
+            # A long file name must not make a second line of the bar.
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
             TimeElapsedColumn(),
             console=Console(file=stream),
             transient=True,
@@ -35,7 +37,8 @@ class Bar:
     def update(self, fields: Mapping[str, Any]) -> None:
         done = share_done(fields)
         total = None if done is None else 1.0
-        self._progress.update(self._task, total=total, completed=done or 0.0, description=in_words(fields))
+        words = in_words(fields)
+        self._progress.update(self._task, total=total, completed=done or 0.0, description=words, refresh=True)
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar."""

@@ -1,11 +1,15 @@
 """The frame of the command line: options, errors, exit codes, output."""
 
+import fcntl
 import io
 import json
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -340,19 +344,58 @@ def test_progress_is_cut_to_a_rate_and_keeps_the_newest_totals(monkeypatch: pyte
     assert err.getvalue() == ""
 
 
-def test_a_terminal_gets_a_bar_that_vanishes() -> None:
-    main_end, side = pty.openpty()
+def on_terminal(work: Callable[[Output], None], *, columns: int) -> str:
+    """What a terminal is sent while ``work`` reports, then a note is printed and the bar is closed."""
+    end, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    shown = bytearray()
+
+    def read() -> None:
+        try:
+            while part := os.read(end, 65536):
+                shown.extend(part)
+        except OSError:  # how a terminal says that nobody writes any more
+            return
+
+    reader = threading.Thread(target=read)
+    reader.start()
     with os.fdopen(side, "w") as terminal:
         output = Output(stdout=io.StringIO(), stderr=terminal)
-        output.progress(bytes_done=1024, total_bytes=4096)
+        work(output)
         output.note("a note [bold]")
         output.close()
         output.close()
-        shown = os.read(main_end, 65536).decode()
-    os.close(main_end)
+    reader.join()
+    os.close(end)
+    return shown.decode()
+
+
+@pytest.fixture
+def xterm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("xterm")
+def test_a_terminal_gets_a_bar_that_vanishes() -> None:
+    shown = on_terminal(lambda output: output.progress(bytes_done=1024, total_bytes=4096), columns=80)
     assert "25 %, 1.000 KiB of 4.000 KiB" in shown
     assert "a note [bold]" in shown
-    assert "\x1b[2K" in shown
+    assert shown.rstrip().endswith("\x1b[2K")
+
+
+@pytest.mark.usefixtures("xterm")
+def test_long_names_do_not_break_the_bar() -> None:
+    shown = on_terminal(lambda output: output.progress(files_done=1, current="/" + "x" * 500), columns=60)
+    assert "\u2026" in shown
+    assert "\x1b[1A\x1b[2K\x1b[1A" not in shown
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    shown = on_terminal(lambda output: output.progress(files_done=1), columns=80)
+    assert shown == "a note [bold]\r\n"
 
 
 def test_progress_reads_like_a_sentence() -> None:
