@@ -60,7 +60,9 @@ def not_restored_by_restic_014(path: bytes, field: str, facts: Facts) -> bool:
     """Hard links of devices and symbolic links, and times that overflow 64 bits of nanoseconds."""
     mtime_ns = facts["mtime_ns"]
     assert isinstance(mtime_ns, int)
-    return (field == "links" and facts["type"] in ("l", "b", "c")) or (field == "mtime_ns" and mtime_ns >= _YEAR_2262_NS)
+    if field == "links":
+        return facts["type"] in ("l", "b", "c")
+    return field == "mtime_ns" and mtime_ns >= _YEAR_2262_NS
 
 
 def _is_utf8(data: bytes) -> bool:
