@@ -20,7 +20,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE clients (id INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL UNIQUE);
 CREATE TABLE taken (
     client INTEGER NOT NULL, parcel BLOB NOT NULL, idx INTEGER NOT NULL, sha256 BLOB NOT NULL,
-    reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
+    reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (client, parcel, idx)) WITHOUT ROWID;
 CREATE TABLE possession (
     client INTEGER NOT NULL, key BLOB NOT NULL, reached INTEGER NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID;
 CREATE INDEX unreached ON possession (client) WHERE reached=0;
@@ -110,8 +110,13 @@ class ClientRows:
     # --- segments ---
 
     def taken(self, parcel: bytes) -> dict[int, tuple[bytes, str]]:
-        """Per index: SHA-256 of the object that was taken, or rejected for the reason given."""
-        rows = self._db.connection.execute("SELECT idx, sha256, reason FROM taken WHERE parcel=?", (parcel,))
+        """Per index: SHA-256 of the object that was taken, or rejected for the reason given.
+
+        Of this client alone: parcel IDs are public, so another client may send a parcel of that ID.
+        """
+        rows = self._db.connection.execute(
+            "SELECT idx, sha256, reason FROM taken WHERE client=? AND parcel=?", (self._client, parcel)
+        )
         found = {idx: (sha, reason) for idx, sha, reason in rows}
         found.update({idx: row for (id_, idx), row in self._taken.items() if id_ == parcel})
         return found
@@ -119,12 +124,6 @@ class ClientRows:
     def take(self, parcel: bytes, index: int, sha256: bytes, reason: str = "") -> None:
         """Note that a segment was taken, or with a ``reason`` that it was rejected."""
         self._taken[parcel, index] = (sha256, reason)
-
-    def forget_segment(self, parcel: bytes, index: int) -> None:
-        """The client sends this segment again: its rejection is history."""
-        self._taken.pop((parcel, index), None)
-        with self._db.transaction() as db:
-            db.execute("DELETE FROM taken WHERE parcel=? AND idx=? AND reason!=''", (parcel, index))
 
     # --- possession ---
 
