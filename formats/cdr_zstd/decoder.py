@@ -28,7 +28,7 @@ class ZstdDecoder(Decoder):
         self._decompress = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompress
 
     def decode(self, data: Buffer, length: int, fetch: FetchBlob) -> bytes:
-        """The blob; PayloadError. An empty blob is never smaller as a frame and is refused."""
+        """The blob; PayloadError. An empty blob is never encoded, so length 0 is refused."""
         try:
             _check_header(data, length)
             blob = self._decompress(data, max_output_size=length, allow_extra_data=False)

@@ -32,7 +32,7 @@ class ZstdEncoder(Encoder):
     def encode(self, blob: Buffer, bases: Sequence[bytes] = ()) -> Buffer | None:
         # A frame even where nothing shrinks: it costs 3 bytes per 128 KiB, and the repository stores it
         # as it came. Sent plain, the top tier would compress it once more only to find that out.
-        return self._compress(blob)
+        return self._compress(blob) if blob else None
 
 
 def checked_level(settings: Settings) -> int:
