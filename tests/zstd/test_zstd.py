@@ -50,6 +50,20 @@ def test_incompressible_blobs_become_frames_within_the_bound_of_the_repository()
         assert decode(bytes(encoded), size) == blob
 
 
+@pytest.mark.parametrize("size", [1, 255, 256, 100_000, 8 * 1024 * 1024])
+def test_frames_of_incompressible_blobs_are_hardly_larger(size: int) -> None:
+    blob = random.Random(2).randbytes(size)
+    encoded = METHOD.encoder({}).encode(blob)
+    assert encoded is not None
+    assert len(encoded) <= size + 3 * (size // (128 * 1024)) + 20  # a restic repository takes size/256 + 64
+    assert decode(bytes(encoded), size) == blob
+
+
+def test_an_empty_blob_is_not_encoded() -> None:
+    assert METHOD.encoder({}).encode(b"") is None
+    assert METHOD.encoder({}).encode(memoryview(b"")) is None
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_frames_are_what_a_restic_repository_may_hold(level: int) -> None:
     blob = BLOB * 2000  # 11.6 MB, beyond the largest window
