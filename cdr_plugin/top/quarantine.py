@@ -10,6 +10,8 @@ from cdr_plugin.top.intake import Arrival
 
 MAX_QUARANTINE_BYTES = 256 * 1024 * 1024
 """A hostile client must not fill the tier's disk with rubbish; the oldest goes first."""
+MAX_QUARANTINE_OBJECTS = 256
+"""Small rubbish comes in any number, and each new object is weighed against all that are kept."""
 _MAX_OBJECT_BYTES = 32 * 1024 * 1024
 
 
@@ -34,8 +36,8 @@ class Quarantine:
     def _shrink(self) -> None:
         files = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)
         total = sum(path.stat().st_size for path in files)
-        for path in files:
-            if total <= MAX_QUARANTINE_BYTES:
+        for left, path in zip(range(len(files), 0, -1), files, strict=True):
+            if total <= MAX_QUARANTINE_BYTES and left <= MAX_QUARANTINE_OBJECTS:
                 return
             total -= path.stat().st_size
             path.unlink(missing_ok=True)

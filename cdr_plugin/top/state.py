@@ -6,6 +6,7 @@ One database a group. Rows of a pass are collected in memory and written in one 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -78,7 +79,8 @@ class TopState:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
     def next_serial(self, name: str) -> int:
-        serial = int(self.get(f"serial:{name}") or b"0") + 1
+        """Rises forever, also when this state is lost: readers refuse what is lower than they saw."""
+        serial = max(int(self.get(f"serial:{name}") or b"0") + 1, time.time_ns() // 1000)
         self.put(f"serial:{name}", str(serial).encode())
         return serial
 
