@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cdr_plugin.contracts import RepositoryPass, StoredVersion
 from cdr_plugin.errors import CdrError, NotFoundError
@@ -22,7 +22,9 @@ _TREE = bytes((BlobType.TREE,))
 
 RESERVED_TAGS = "cdr-"
 """What starts so is written by tiers alone: a client could claim another's versions otherwise."""
-
+MAX_REJECTED = 100
+"""Rejected records that are remembered for the receipts of one client; a hostile one makes millions."""
+_FORK = "it does not follow the client's previous version: a fork of the client's history"
 
 _TAG = re.compile(r"cdr-version:([A-Za-z0-9_-]{22}):([1-9][0-9]{0,18}):([A-Za-z0-9_-]{43})", re.ASCII).fullmatch
 
@@ -111,16 +113,28 @@ class Committer:
         return done
 
     def _in_order(self) -> list[VersionRow]:
-        """Pending versions up to the first gap in the numbers."""
+        """Pending versions up to the first gap in the numbers.
+
+        Each names the one before: a record that came before its predecessor is checked here first.
+        """
         versions = self._rows.versions()
         settled = (VersionState.COMMITTED, VersionState.INCOMPLETE)
-        newest = max((v.number for v in versions if v.state in settled), default=0)
+        newest = max((v for v in versions if v.state in settled), key=lambda v: v.number, default=None)
         found = []
         for row in versions:
-            if row.state is VersionState.PENDING and row.number == newest + 1:
-                found.append(row)
-                newest += 1
+            if row.state is not VersionState.PENDING or row.number != (newest.number + 1 if newest else 1):
+                continue
+            if newest is not None and self._record(row).previous != newest.hash:
+                self._rows.settle(row, VersionState.REJECTED, reason=_FORK)
+                self._note(f"client {self._client.name}: version {row.number} rejected: {_FORK}")
+                continue
+            found.append(row)
+            newest = row
         return found
+
+    def _record(self, row: VersionRow) -> VersionRecord:
+        signed = SignedVersionRecord(row.record, row.signature)
+        return verify_version_record(signed, client=self._client.key, group=self._client.group)
 
     def _close(self, row: VersionRow) -> None:
         reason = "closed as incomplete: blobs are missing, and a later version is complete"
@@ -128,8 +142,7 @@ class Committer:
         self._note(f"client {self._client.name}: version {row.number} {reason}")
 
     def _commit(self, row: VersionRow) -> Committed | None:
-        signed = SignedVersionRecord(row.record, row.signature)
-        record = verify_version_record(signed, client=self._client.key, group=self._client.group)
+        record = self._record(row)
         present = self._find(row)
         base = self._base(row.number)
         base_tree = BlobId(bytes.fromhex(base.snapshot.tree)) if base else None
@@ -219,7 +232,8 @@ def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: st
     reason = _objection(record, known)
     if reason:
         note(f"client {client.name}: version {record.number} rejected: {reason}")
-        rows.settle(row, VersionState.REJECTED, reason=reason)
+        if sum(v.state is VersionState.REJECTED for v in known) < MAX_REJECTED:
+            rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=reason)
     else:
         rows.put_version(row)
 
@@ -233,7 +247,7 @@ def _objection(record: VersionRecord, known: list[VersionRow]) -> str:
         return "another version has this number: a fork of the client's history"
     before = valid.get(record.number - 1)
     if before is not None and record.previous != before.hash:
-        return "it does not follow the client's previous version: a fork of the client's history"
+        return _FORK
     if (record.number == 1) != (not record.previous):
         return "its number and its previous version contradict each other"
     return ""

@@ -152,6 +152,8 @@ class ClientRows:
             self._possessed.pop(key, None)
             self._missing.add(key)
             self._found.discard(key)
+            if key[0] == BlobType.TREE:
+                self.release([key[1:]])  # what cannot be read is not worth holding
 
     def missing(self) -> set[bytes]:
         """Keys that the client has been, or will be, asked for."""
