@@ -327,17 +327,17 @@ class CatalogReader:
     def _verify(self) -> int:
         """Where the trailer begins."""
         size = os.fstat(self._file.fileno()).st_size
-        head = self._file.read(len(_MAGIC) + 1)
+        head = self._read(len(_MAGIC) + 1)
         if not head.startswith(_MAGIC) or size < len(_MAGIC) + 1 + _BLOCK.size + _LENGTH.size + _ID:
             raise FormatError(f"{self._path}: not a complete catalog")
         if head[-1] != VERSION:
             raise UnknownVersionError(f"{self._path}: catalog of unknown version {head[-1]}")
         digest, left, tail = sha256(head), size - len(head) - _ID, b""
-        while left and (data := self._file.read(min(left, _BLOCK_BYTES))):
+        while left and (data := self._read(min(left, _BLOCK_BYTES))):
             digest.update(data)
             left -= len(data)
             tail = (tail + data)[-_LENGTH.size :]
-        if left or self._file.read(_ID + 1) != digest.digest():
+        if left or self._read(_ID + 1) != digest.digest():
             raise FormatError(f"{self._path}: the catalog's checksum does not fit; it is torn or damaged")
         return int(_LENGTH.unpack(tail)[0])
 
@@ -363,14 +363,20 @@ class CatalogReader:
                 yield Record(data[at : at + length])
                 at += length
 
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise FormatError(f"{self._path}: catalog cannot be read: {error.strerror}") from None
+
     def _read_block(self) -> tuple[int, bytes]:
-        header = self._file.read(_BLOCK.size)
+        header = self._read(_BLOCK.size)
         if len(header) != _BLOCK.size:
             raise FormatError(f"{self._path}: catalog ends early")
         kind, stored = _BLOCK.unpack(header)
         if stored > _MAX_BLOCK_BYTES:
             raise FormatError(f"{self._path}: a catalog block of {stored} bytes")
-        data = self._file.read(stored)
+        data = self._read(stored)
         try:
             if zstandard.get_frame_parameters(data).content_size > _MAX_BLOCK_BYTES:
                 raise FormatError(f"{self._path}: a catalog block inflates beyond its limit")

@@ -240,10 +240,10 @@ class Walker:
             st = os.lstat(path) if place.path is not None else os.stat(path)
             if _is_same(shown, st, follow=place.path is None):
                 path = shown
+            if place.path is not None and self._leaves_out(shown, st):
+                return None
         except OSError as error:
             self._report(display(shown), _text(error))
-            return None
-        if place.path is not None and self._leaves_out(shown, st):
             return None
         assert folder.paths is not None
         folder.paths[name] = (path, shown)
@@ -270,7 +270,10 @@ class Walker:
         """The device of each target, by absolute path."""
         found = {}
         for target in targets:
-            found[absolute(target, self._cwd)] = os.lstat(os.path.join(self._cwd, target)).st_dev
+            try:
+                found[absolute(target, self._cwd)] = os.lstat(os.path.join(self._cwd, target)).st_dev
+            except OSError:
+                continue  # vanished just now: laying it out reports it
         return found
 
     def _allowed_device(self, shown: bytes) -> int | None:

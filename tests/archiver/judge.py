@@ -119,10 +119,11 @@ class Restic:
         self.polynomial = int(json.loads(self._call("cat", "config"))["chunker_polynomial"], 16)
 
     def backup(
-        self, *arguments: str | bytes, cwd: Path | None = None, tz: str = "UTC", code: int = 0
+        self, *arguments: str | bytes, cwd: Path | None = None, tz: str = "UTC", parent: bool = False
     ) -> dict[str, Any]:
         """The snapshot that ``restic backup`` makes, with what it printed as ``said``."""
-        said = self._call("backup", "--force", *arguments, cwd=cwd, tz=tz, code=code)
+        force = [] if parent else ["--force"]
+        said = self._call("backup", *force, *arguments, cwd=cwd, tz=tz)
         found = _SAVED(said)
         assert found is not None, said
         snapshot: dict[str, Any] = json.loads(self._call("cat", "snapshot", found[1]))

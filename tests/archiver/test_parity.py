@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta, timezone
@@ -112,6 +113,59 @@ def test_targets_are_laid_out_as_restic_does(
 ) -> None:
     paths = [target.format(base=plot) for target in targets]
     assert_complete(judged, agree(restic, judged, *paths, cwd=plot / "work"))
+
+
+COUNTED = re.compile(r"(Files|Dirs): +(\d+) new, +(\d+) changed, +(\d+) unmodified")
+
+
+def test_counts_are_those_of_restic(source: Path, restic: Restic, judged: Machine) -> None:
+    for number in range(6):
+        (source / f"folder{number}").mkdir()
+        (source / f"folder{number}" / "file").write_text("one")
+    os.mkfifo(source / "fifo")
+    (source / "link").symlink_to("fifo")
+    for _ in range(2):
+        said = restic.backup("source", cwd=source.parent, parent=True)["said"]
+        counts = judged.run("source", cwd=source.parent).counts
+        assert COUNTED.findall(said) == [
+            ("Files", *map(str, (counts.files_new, counts.files_changed, counts.files_unmodified))),
+            ("Dirs", *map(str, (counts.dirs_new, counts.dirs_changed, counts.dirs_unmodified))),
+        ]
+        assert f"processed {counts.total_files_processed} files" in said
+        (source / "folder1" / "file").write_text("two")
+        (source / "folder2" / "file").chmod(0o600)
+        (source / "folder3" / "new").write_text("new")
+        (source / "folder4").chmod(0o700)
+        (source / "fifo").unlink(missing_ok=True)
+
+
+LINKS: list[tuple[bytes, bytes]] = [
+    (b"\b\f\x01\x7f", b'"linktarget":"\\b\\f\\u0001\x7f","content":null'),
+    (
+        b"raw \xff\xe2\x82/\xef\xbf\xbd",
+        b'"linktarget":"raw \\ufffd\\ufffd\\ufffd/\xef\xbf\xbd","linktarget_raw":"cmF3IP/igi/vv70=","content":null',
+    ),
+]
+
+
+@pytest.mark.parametrize(("target", "form"), LINKS)
+def test_link_targets_have_the_form_of_restic_0_19(
+    source: Path, judged: Machine, target: bytes, form: bytes
+) -> None:
+    os.symlink(target, os.fsencode(source / "link"))
+    result = judged.run("link", cwd=source)
+    tree = judged.sink.blobs[BlobType.TREE, result.root_tree]
+    assert form in tree
+    decode_canonical_tree(tree)
+
+
+def test_attributes_of_symlinks_have_the_form_of_restic_0_19(source: Path, judged: Machine) -> None:
+    (source / "link").symlink_to("nowhere")
+    os.setxattr(source / "link", "trusted.x", b"\0\xff", follow_symlinks=False)
+    result = judged.run("link", cwd=source)
+    tree = judged.sink.blobs[BlobType.TREE, result.root_tree]
+    expected = b'"linktarget":"nowhere","extended_attributes":[{"name":"trusted.x","value":"AP8="}],"content":null'
+    assert expected in tree
 
 
 def test_atimes_when_asked_for(source: Path, restic: Restic, judged: Machine) -> None:

@@ -257,6 +257,21 @@ def test_a_folder_that_vanishes_is_reported(
     assert result.counts.total_files_processed == 1
 
 
+def test_a_path_that_is_too_long_is_reported(source: Path, machine: Machine) -> None:
+    """The kernel takes paths of 4095 bytes."""
+    descriptor = os.open(source, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=descriptor)
+        below = os.open("d" * 250, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+    result = machine.run("source", cwd=source.parent)
+    assert list(machine.listener.errors.values()) == ["File name too long"]
+    assert result.errors == 1
+    assert result.counts.dirs_new > 10
+
+
 def test_sockets_are_not_stored_and_not_reported(source: Path, machine: Machine) -> None:
     (source / "file").write_text("x")
     with socket.socket(socket.AF_UNIX) as listening:
