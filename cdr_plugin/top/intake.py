@@ -60,10 +60,27 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """Everything up to and including these segments has been yielded; SHA-256 of each object."""
+class Opened:
+    """A segment that verified: SHA-256 of the object, the highest number of a version it is part of."""
 
-    segments: Sequence[tuple[Arrival, bytes]]
+    arrival: Arrival
+    sha256: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Everything up to and including these segments has been yielded."""
+
+    segments: Sequence[Opened]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Segments with parts of a payload of which others are not here. They stay in the inbox until
+    those come, or until their version is committed without: then nothing needs them any more."""
+
+    segments: Sequence[Opened]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +92,7 @@ class Rejected:
     error: CdrError
 
 
-Event = Blobs | Version | Taken | Rejected
+Event = Blobs | Version | Taken | Kept | Rejected
 
 
 class Intake:
@@ -98,7 +115,7 @@ class Intake:
         self._verifier = verifier
         self._note = note
         self._parts = PartAssembler(temporary)
-        self._waiting: list[tuple[Arrival, bytes]] = []
+        self._waiting: list[Opened] = []
         self._next = 0
 
     def events(self, arrivals: Sequence[Arrival]) -> Iterator[Event]:
@@ -107,10 +124,10 @@ class Intake:
         for arrival in arrivals:
             if arrival.parcel_id != parcel:
                 parcel = arrival.parcel_id
-                self._parts.drop()
-                self._waiting.clear()
+                yield from self._give_up_parts()
                 self._next = 0
             yield from self._one(arrival)
+        yield from self._give_up_parts()
 
     def _one(self, arrival: Arrival) -> Iterator[Event]:
         try:
@@ -150,31 +167,39 @@ class Intake:
 
     def _contents(self, arrival: Arrival, digest: bytes, plaintext: bytearray) -> Iterator[Event]:
         if arrival.index != self._next:
-            # A gap: what began in the segment that is not here cannot be completed now.
-            self._parts.drop()
-            self._waiting.clear()
+            yield from self._give_up_parts()  # what began in a segment that is not here
         self._next = arrival.index + 1
         failures: list[CdrError] = []
         versions: list[SignedVersionRecord] = []
         orphans: list[bytes] = []
-        payloads = self._payloads(plaintext, versions, orphans, failures)
+        numbers = [0]
+        payloads = self._payloads(plaintext, versions, orphans, numbers, failures)
         for batch in self._verifier.batches(payloads, lambda _payload, error: failures.append(error)):
             yield Blobs(batch)
         for signed in versions:
             yield Version(signed)
         if failures and isinstance(failures[0], PluginError):
             self._note(f"{arrival.label}: {failures[0]}; left in the inbox")  # our lack, not its fault
-            self._waiting.clear()
+            yield from self._give_up_parts()
             return
         if failures:
             yield Rejected(arrival, digest, failures[0])
             return
+        opened = Opened(arrival, digest, max(numbers))
         if orphans:
-            return  # taken only once the segment before it has come again
-        self._waiting.append((arrival, digest))
+            yield Kept((opened,))
+            return
+        self._waiting.append(opened)
         if not self._parts.open:
             # A payload that still lacks parts keeps its segments in the inbox until it is whole.
             yield Taken(tuple(self._waiting))
+            self._waiting.clear()
+
+    def _give_up_parts(self) -> Iterator[Event]:
+        """The payload that is open cannot be completed now."""
+        self._parts.drop()
+        if self._waiting:
+            yield Kept(tuple(self._waiting))
             self._waiting.clear()
 
     def _payloads(
@@ -182,6 +207,7 @@ class Intake:
         plaintext: bytearray,
         versions: list[SignedVersionRecord],
         orphans: list[bytes],
+        numbers: list[int],
         failures: list[CdrError],
     ) -> Iterator[Payload]:
         try:
@@ -196,7 +222,9 @@ class Intake:
                         yield whole
                 elif isinstance(record, SignedVersionRecord):
                     versions.append(record)
-                elif not isinstance(record, Preamble):
+                elif isinstance(record, Preamble):
+                    numbers.append(record.number)
+                else:
                     raise FormatError("a record that a client does not send")
         except FormatError as error:
             failures.append(error)

@@ -28,7 +28,7 @@ from cdr_plugin.top.answer import Answerer
 from cdr_plugin.top.commit import Committer, admit
 from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, list_inbox
-from cdr_plugin.top.intake import Arrival, Blobs, Intake, Rejected, Taken, Version
+from cdr_plugin.top.intake import Arrival, Blobs, Event, Intake, Kept, Opened, Rejected, Taken, Version
 from cdr_plugin.top.pins import renew_pin
 from cdr_plugin.top.quarantine import Quarantine
 from cdr_plugin.top.rebuild import rebuild
@@ -172,6 +172,7 @@ class _ClientPass:
         self._max_data_bytes = max_data_bytes
         self._verifier = Verifier(top.decoder, max_data_bytes)
         self._deletable: list[Arrival] = []
+        self._kept: list[Opened] = []
         self._since_checkpoint = 0
 
     def run(self) -> bool:
@@ -187,6 +188,7 @@ class _ClientPass:
                     if time.monotonic() > self._deadline_s:
                         return False
         self._commit()
+        self._take_superseded()
         self._checkpoint()
         return True
 
@@ -216,13 +218,15 @@ class _ClientPass:
 
     # --- events ---
 
-    def _apply(self, event: Blobs | Version | Taken | Rejected) -> None:
+    def _apply(self, event: Event) -> None:
         if isinstance(event, Blobs):
             self._store(event)
         elif isinstance(event, Version):
             admit(self._rows, event.signed, self._client, _now(), self._reporter.note)
         elif isinstance(event, Taken):
-            self._take(event)
+            self._take(event.segments)
+        elif isinstance(event, Kept):
+            self._kept.extend(event.segments)
         else:
             self._reject(event)
 
@@ -243,9 +247,10 @@ class _ClientPass:
                 self._result.blobs_duplicate += 1
             self._since_checkpoint += len(payload.data)
 
-    def _take(self, event: Taken) -> None:
-        for arrival, digest in event.segments:
-            self._rows.take(arrival.parcel_id, arrival.index, digest)
+    def _take(self, segments: Iterable[Opened]) -> None:
+        for opened in segments:
+            arrival = opened.arrival
+            self._rows.take(arrival.parcel_id, arrival.index, opened.sha256)
             self._deletable.append(arrival)
             self._result.segments += 1
             self._result.bytes_in += arrival.size
@@ -268,6 +273,13 @@ class _ClientPass:
             facts = {"client": version.client, "version": version.number, "snapshot_id": version.snapshot_id}
             for problem in self._top.plugins.emit(Happening("version-stored", self._top.name, facts)):
                 self._reporter.note(problem)
+
+    def _take_superseded(self) -> None:
+        """A client that died, or lost a spooled segment, may never send the rest of a payload. Once
+        the version is settled, its other segments need not wait: what they held is stored."""
+        settled = (VersionState.COMMITTED, VersionState.INCOMPLETE)
+        newest = max((v.number for v in self._rows.versions() if v.state in settled), default=0)
+        self._take([opened for opened in self._kept if opened.number <= newest])
 
     def _checkpoint(self) -> None:
         """Repository first, then pin, then state, then receipt, then the inbox."""
