@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import CdrError, FormatError, NotFoundError
-from cdr_plugin.files import TEMPORARY_PREFIX, sync_folder
+from cdr_plugin.files import TEMPORARY_PREFIX, storage_error, sync_folder
 from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
 from cdr_plugin.parcel.naming import ANSWERS, CLIENTS, HeadName, ObjectName, SegmentName, parse_name
 from cdr_plugin.reporter import Reporter
@@ -40,28 +40,47 @@ class Moved:
 def take(inbox: Transport, spool: Transport, spool_folder: Path, reporter: Reporter) -> Moved:
     """Move everything below ``clients/`` from the inbox into the spool."""
     moved = Moved()
+    # Heads are read before segments are listed: what they name is there by then.
+    heads = _read_heads(inbox)
     for info, name in _in_order(inbox.list(CLIENTS), reporter):
+        if isinstance(name, HeadName):
+            continue
         try:
-            if isinstance(name, HeadName):
-                _copy_if_new(inbox, spool, info)  # replaced in place by its client: stays where it is
-                continue
             _take_object(inbox, info, spool_folder)
-            _count(moved, info, name)
         except NotFoundError:
             continue  # its client withdrew it meanwhile
+        _count(moved, info, name)
+    for head, data in heads.items():
+        _put_if_new(spool, head, data)
     return moved
+
+
+def _read_heads(inbox: Transport) -> dict[str, bytes]:
+    """Heads by name. They are replaced in place by their clients, so they stay where they are."""
+    heads = {}
+    for info, name in _in_order(inbox.list(CLIENTS), Reporter()):
+        if isinstance(name, HeadName):
+            try:
+                heads[info.name] = inbox.get(info.name)
+            except NotFoundError:
+                continue
+    return heads
 
 
 def _take_object(inbox: Transport, info: ObjectInfo, spool_folder: Path) -> None:
     """Durable in the spool under its name, then gone from the inbox."""
     target = spool_folder / info.name
     temporary = spool_folder / f"{TEMPORARY_PREFIX}{info.name.replace('/', '-')}"
-    temporary.unlink(missing_ok=True)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    inbox.get_file(info.name, temporary)
-    temporary.replace(target)
-    for folder in (target.parent, *target.parent.parents[: len(Path(info.name).parts) - 1]):
-        sync_folder(folder)
+    try:
+        temporary.unlink(missing_ok=True)
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        inbox.get_file(info.name, temporary)
+        temporary.replace(target)
+        temporary.unlink(missing_ok=True)  # renaming one hard link over another removes neither
+        for folder in (target.parent, *target.parent.parents[: len(Path(info.name).parts) - 1]):
+            sync_folder(folder)
+    except OSError as error:
+        raise storage_error(target, error) from error
     inbox.delete(info.name)
 
 
@@ -113,13 +132,16 @@ def _in_order(objects: Iterable[ObjectInfo], reporter: Reporter) -> Iterator[tup
 
 def _copy_if_new(source: Transport, target: Transport, info: ObjectInfo) -> bool:
     """Replace the small object in ``target`` by that of ``source``; whether they differed."""
-    data = source.get(info.name)
+    return _put_if_new(target, info.name, source.get(info.name))
+
+
+def _put_if_new(target: Transport, name: str, data: bytes) -> bool:
     try:
-        if target.get(info.name) == data:
+        if target.get(name) == data:
             return False
     except NotFoundError:
         pass
-    target.put(info.name, data, overwrite=True)
+    target.put(name, data, overwrite=True)
     return True
 
 

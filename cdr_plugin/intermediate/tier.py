@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdr_plugin.contracts import Transport
-from cdr_plugin.files import exclusive
+from cdr_plugin.files import exclusive, remove_temporaries
 from cdr_plugin.intermediate.forward import Moved, bring_answers, send, take, waiting
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
@@ -65,4 +65,5 @@ class IntermediateTier:
             exclusive(self.state_folder / "move.lock", f"moving segments of {self.name}"),
             self.plugins.transport(f"{self.spool}", create=True) as spool,
         ):
+            remove_temporaries(self.spool)
             yield spool
