@@ -6,11 +6,12 @@ import time
 from collections.abc import Set
 
 from cdr_plugin.contracts import Transport
+from cdr_plugin.errors import NotFoundError
 from cdr_plugin.identity.register import Client
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.parcel.head import Head, HeadParcel
 from cdr_plugin.parcel.limits import MAX_REASON_CHARS, MAX_RECEIPT_BLOBS, MAX_RECEIPT_INDEXES
-from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
+from cdr_plugin.parcel.naming import Answer, answer_name, folder_id, segment_name
 from cdr_plugin.parcel.receipt import (
     ParcelReceipt,
     Receipt,
@@ -39,18 +40,23 @@ class Answerer:
         self._client = client
         self._rows = rows
         self._inbox = inbox
+        self._folder = folder_id(client.key, top.group)
+        self._waits = False
 
     def write(self, head: Head | None, present: Set[tuple[bytes, int]]) -> int:
         """Write the receipt for what is durable now; how many blobs it calls missing.
 
-        ``present``: segments that lie in the inbox, taken or not.
+        ``present``: segments that lay in the inbox when it was listed, taken or not. While one of
+        them waits, the head does not count as answered: it might vanish before it is taken.
         """
+        self._waits = False
+        parcels = [self._parcel(parcel, present) for parcel in (head.parcels if head else ())]
         missing = sorted(self._rows.missing())[:MAX_RECEIPT_BLOBS]
         versions = self._rows.versions()
         newest = max((v for v in versions if v.state is VersionState.COMMITTED), key=_number, default=None)
         receipt = Receipt(
             serial=self._top.state.next_serial(f"receipt:{self._client.fingerprint.hex()}"),
-            parcels=[self._parcel(parcel, present) for parcel in (head.parcels if head else ())],
+            parcels=parcels,
             missing=[(BlobType(key[0]), BlobId(key[1:])) for key in missing],
             versions=[_version(row) for row in versions[-_RECENT_VERSIONS:]],
             committed=newest.number if newest else 0,
@@ -64,27 +70,46 @@ class Answerer:
             group=self._top.group,
             issued_s=int(time.time()),
         )
-        name = answer_name(folder_id(self._client.key, self._top.group), Answer.RECEIPT)
+        name = answer_name(self._folder, Answer.RECEIPT)
         self._inbox.put(name, data, overwrite=True)
-        if head is not None:
+        if head is not None and not self._waits:
             self._top.state.put(f"answered:{self._client.fingerprint.hex()}", str(head.serial).encode())
         return len(missing)
 
     def _parcel(self, parcel: HeadParcel, present: Set[tuple[bytes, int]]) -> ParcelReceipt:
         rows = self._rows.taken(parcel.id)
         rejected = {index: row for index, row in rows.items() if row[1]}
-        missing = [i for i in range(parcel.segments) if i not in rows and (parcel.id, i) not in present]
-        waits = [i for i in range(parcel.segments) if i not in rows and (parcel.id, i) in present]
+        missing: list[int] = []
+        taken = parcel.segments
+        for index in range(parcel.segments):
+            if index in rows:
+                continue
+            if len(missing) == MAX_RECEIPT_INDEXES:  # the rest is named by a later receipt
+                taken = min(taken, index)
+                break
+            if (parcel.id, index) in present or self._has_arrived(parcel.id, index):
+                taken = min(taken, index)
+                self._waits = True
+            else:
+                missing.append(index)
         return ParcelReceipt(
             id=parcel.id,
-            taken=min(waits, default=parcel.segments),
+            taken=taken,
             digest=b"",
             rejected=[
                 RejectedSegment(index=index, object=sha256, reason=reason[:MAX_REASON_CHARS])
                 for index, (sha256, reason) in sorted(rejected.items())[:MAX_RECEIPT_INDEXES]
             ],
-            missing=missing[:MAX_RECEIPT_INDEXES],
+            missing=missing,
         )
+
+    def _has_arrived(self, parcel_id: bytes, index: int) -> bool:
+        """Whether a segment came after the inbox was listed; heads are read later than that."""
+        try:
+            self._inbox.stat(segment_name(self._folder, parcel_id, index))
+        except NotFoundError:
+            return False
+        return True
 
 
 def _number(row: VersionRow) -> int:
