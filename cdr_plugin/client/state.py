@@ -175,13 +175,19 @@ class ClientState:
         return row[0] if row[0] is None else int(row[0])
 
     def lose(self, segment: SegmentRow) -> None:
-        """The spooled object is no more: its row goes, its blobs count as never sent."""
+        """The spooled object is no more: its row goes, its blobs count as never sent.
+
+        It may have carried any record that is not answered yet: its own version's or a repeated one.
+        """
         with self._db.transaction() as db:
             db.execute(
                 "UPDATE segments SET keys=x'', state=? WHERE parcel=? AND idx=?",
                 (SegmentState.RELEASED, segment.parcel_ord, segment.index),
             )
-            db.execute("UPDATE versions SET again=1 WHERE parcel=?", (segment.parcel_ord,))
+            db.execute(
+                "UPDATE versions SET again=1 WHERE parcel<=? AND state IN (?, ?)",
+                (segment.parcel_ord, VersionState.CAPTURED, VersionState.IN_TRANSIT),
+            )
             db.execute(_COUNT_GENERATION)
 
     def advance(self, segments: Iterable[SegmentRow], event: SegmentEvent) -> None:
