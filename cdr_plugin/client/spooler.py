@@ -75,6 +75,7 @@ class Spooler:
         self._lock = threading.Lock()
         self._keys: list[bytes] = []
         self._next_index = 0
+        self._failed = False
         self._writer = ThreadPoolExecutor(1, "spool-writer")
         self._writing: list[Future[Sealed]] = []
 
@@ -148,7 +149,11 @@ class Spooler:
         return Sealed(index, len(sealed), sha256(sealed).digest(), keys)
 
     def _record_oldest(self) -> None:
-        sealed = self._writing.pop(0).result()
+        try:
+            sealed = self._writing.pop(0).result()
+        except BaseException:
+            self._failed = True  # what was sealed after it must not be recorded: no gaps
+            raise
         self.counts.spooled_bytes += sealed.size
         self._state.add_segment(self._parcel_ord, sealed.index, sealed.size, sealed.sha256, sealed.keys)
 
@@ -170,11 +175,14 @@ class Spooler:
 
     def keep(self) -> None:
         """The run ends without a version: keep what was encoded, so that it costs no byte twice."""
-        with self._lock:
-            self._submit_rest()
-            while self._writing:
-                self._record_oldest()
-        self.close()
+        try:
+            with self._lock:
+                if not self._failed:
+                    self._submit_rest()
+                    while self._writing:
+                        self._record_oldest()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Stop the writer; what is not recorded is left to the next start to remove."""
