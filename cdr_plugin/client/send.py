@@ -17,7 +17,7 @@ from cdr_plugin.client.state import SegmentRow
 from cdr_plugin.client.states import SegmentEvent, SegmentState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import IntegrityError
+from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.files import exclusive
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.naming import enrolment_name, folder_id, head_name, segment_name
@@ -73,7 +73,8 @@ class _Sender:
         """Until the first receipt shows that the tier knows us; the same request does no harm twice."""
         request = self._state.get("enrolment")
         if request is not None and self._state.get("receipt_serial") is None:
-            self._storage.put(enrolment_name(self._folder, request), request)
+            # Over one that a broken storage may have torn: it would be refused for ever.
+            self._storage.put(enrolment_name(self._folder, request), request, overwrite=True)
 
     def _send_segments(self) -> None:
         unannounced = 0
@@ -113,7 +114,16 @@ class _Sender:
         self._reporter.error(spool_path(self._client.spool, row.parcel_id, row.index).name, "send", error)
 
     def _head_is_stale(self) -> bool:
-        return self._state.get("head") != self._head_body()
+        return self._state.get("head") != self._head_body() or self._head_is_damaged()
+
+    def _head_is_damaged(self) -> bool:
+        """Somebody removed or changed the head that waits for its reader."""
+        if not self._state.parcels():
+            return False
+        try:
+            return _sha256(self._storage.get(head_name(self._folder))) != self._state.get("head_sha256")
+        except NotFoundError:
+            return True
 
     def _head_body(self) -> bytes:
         return b"".join(b"%b%d%d" % (p.id, p.segments, p.closed) for p in self._parcels())
@@ -135,7 +145,7 @@ class _Sender:
             head, self._client.identity.signing, group=self._client.ticket.group, issued_s=int(time.time())
         )
         self._storage.put(head_name(self._folder), data, overwrite=True)
-        self._state.put(head=body)
+        self._state.put(head=body, head_sha256=_sha256(data))
 
 
 def _sha256(data: bytes) -> bytes:
