@@ -9,7 +9,7 @@ from cdr_plugin.identity.register import Client
 from cdr_plugin.identity.ticket import open_enrolment
 from cdr_plugin.parcel.naming import EnrolmentName, folder_id
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.inbox import Inbox
+from cdr_plugin.top.inbox import MAX_ENROLMENT_BYTES, Inbox
 from cdr_plugin.top.tier import TopTier
 
 
@@ -18,7 +18,7 @@ def admit_clients(top: TopTier, inbox: Inbox, reporter: Reporter) -> list[Client
     admitted = []
     for object_name, name in inbox.enrolments:
         try:
-            data = inbox.transport.get(object_name)
+            data = inbox.transport.get(object_name, 0, MAX_ENROLMENT_BYTES)
             enrolment = open_enrolment(
                 data,
                 keys=top.identity.sealing_keys(top.group),

@@ -48,6 +48,9 @@ def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
             inbox.segments_by_folder.setdefault(name.folder, []).append(arrival)
         elif isinstance(name, HeadName):
             inbox.heads.add(name.folder)
-        elif isinstance(name, EnrolmentName) and info.size <= MAX_ENROLMENT_BYTES:
+        elif isinstance(name, EnrolmentName):
+            if info.size > MAX_ENROLMENT_BYTES:
+                reporter.error(info.name, "receive", f"{info.size} bytes are no request to be known; left where it is")
+                continue
             inbox.enrolments.append((info.name, name))
     return inbox

@@ -30,6 +30,10 @@ from cdr_plugin.parcel.segment import open_segment, segment_label
 from cdr_plugin.parcel.version import SignedVersionRecord
 from cdr_plugin.top.verify import VerifiedBlob, Verifier
 
+MAX_SEGMENT_VERSIONS = 1024
+"""Version records in one segment: one, and after a loss those of the versions before. Each costs a
+signature and a look at all others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -174,7 +178,12 @@ class Intake:
         orphans: list[bytes] = []
         numbers = [0]
         payloads = self._payloads(plaintext, versions, orphans, numbers, failures)
-        for batch in self._verifier.batches(payloads, lambda _payload, error: failures.append(error)):
+
+        def refuse(_payload: Payload, error: CdrError) -> None:
+            if not failures:  # the first speaks for the segment; a hostile one has half a million
+                failures.append(error)
+
+        for batch in self._verifier.batches(payloads, refuse):
             yield Blobs(batch)
         for signed in versions:
             yield Version(signed)
@@ -220,7 +229,7 @@ class Intake:
                     whole = self._parts.add(record)
                     if whole is not None:
                         yield whole
-                elif isinstance(record, SignedVersionRecord):
+                elif isinstance(record, SignedVersionRecord) and len(versions) < MAX_SEGMENT_VERSIONS:
                     versions.append(record)
                 elif isinstance(record, Preamble):
                     numbers.append(record.number)

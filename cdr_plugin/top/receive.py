@@ -16,9 +16,10 @@ from cdr_plugin.contracts import Event as Happening
 from cdr_plugin.contracts import RepositoryPass, Transport
 from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.files import exclusive
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.identity.register import Client
 from cdr_plugin.identity.register import ClientState as Registered
-from cdr_plugin.model.blobs import BlobType
+from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.times import time_formatter
 from cdr_plugin.parcel.head import Head, read_head
 from cdr_plugin.parcel.naming import folder_id, head_name
@@ -38,8 +39,10 @@ from cdr_plugin.top.verify import Verifier
 
 CHECKPOINT_BYTES = 512 * 1024 * 1024
 """Bytes taken between two checkpoints: what a crash makes us read again at most."""
+BLOB_COST_BYTES = 512
+"""What a blob counts besides its bytes: of rows in memory and in the state. 20 MiB may hold 400,000."""
 LOCK_S = 240.0
-"""A pass ends at the next checkpoint after this; then prune and check of others get their turn."""
+"""A pass ends at the next segment after this; then prune and check of others get their turn."""
 
 
 @dataclass(slots=True)
@@ -124,15 +127,21 @@ def _must_answer(top: TopTier, job: _Work) -> bool:
     """A head that no receipt has answered yet: something may be missing, or it is the first."""
     if job.head is None:
         return False
-    return int(top.state.get(f"answered:{job.client.fingerprint.hex()}") or b"0") < job.head.serial
+    return _answered(top, job.client) < job.head.serial
+
+
+def _answered(top: TopTier, client: Client) -> int:
+    """Serial of the newest head that a receipt has answered; older ones are replays."""
+    return int(top.state.get(f"answered:{client.fingerprint.hex()}") or b"0")
 
 
 def _head(top: TopTier, listing: Inbox, folder: str, client: Client, reporter: Reporter) -> Head | None:
     if not listing.has_head(folder):
         return None
     try:
-        data = listing.transport.get(head_name(folder))
-        return read_head(data, signer=client.key, group=top.group, now_s=time.time())[1]
+        data = listing.transport.get(head_name(folder), 0, MAX_DOCUMENT_BYTES + 1)
+        answered = _answered(top, client)
+        return read_head(data, signer=client.key, group=top.group, now_s=time.time(), lowest_serial=answered)[1]
     except NotFoundError:
         return None
     except IntegrityError as error:
@@ -183,10 +192,11 @@ class _ClientPass:
         with read_ahead(self._intake().events(todo)) as events:
             for event in events:
                 self._apply(event)
-                if self._since_checkpoint >= CHECKPOINT_BYTES:
+                late = isinstance(event, Taken | Rejected) and time.monotonic() > self._deadline_s
+                if late or self._since_checkpoint >= CHECKPOINT_BYTES:
                     self._checkpoint()
-                    if time.monotonic() > self._deadline_s:
-                        return False
+                if late:
+                    return False  # never before a segment is done with, or the next pass would begin as this one
         self._commit()
         self._take_superseded()
         self._checkpoint()
@@ -245,7 +255,7 @@ class _ClientPass:
                 self._result.blobs_new += 1
             else:
                 self._result.blobs_duplicate += 1
-            self._since_checkpoint += len(payload.data)
+            self._since_checkpoint += len(payload.data) + BLOB_COST_BYTES
 
     def _take(self, segments: Iterable[Opened]) -> None:
         for opened in segments:
@@ -284,13 +294,22 @@ class _ClientPass:
     def _checkpoint(self) -> None:
         """Repository first, then pin, then state, then receipt, then the inbox."""
         self._repo.flush()
-        renew_pin(self._repo, self._client.fingerprint, data_ids(self._rows.unreached()), _now())
+        self._pin()
         self._rows.checkpoint()
         self._result.blobs_missing += self._answer.write(self._job.head, self._present())
         for arrival in self._deletable:
             self._job.inbox.delete(arrival.name)
         self._deletable.clear()
         self._since_checkpoint = 0
+
+    def _pin(self) -> None:
+        """Blobs that the repository lost, as when somebody removed the pin, cannot be pinned: the
+        client is asked for them."""
+        unreached = self._rows.unreached()
+        lost = [key for key in unreached if not self._repo.has(BlobType.DATA, BlobId(key[1:]))]
+        self._rows.disown(lost)
+        kept = sorted(set(unreached) - set(lost)) if lost else unreached
+        renew_pin(self._repo, self._client.fingerprint, data_ids(kept), _now())
 
     def _present(self) -> set[tuple[bytes, int]]:
         """Segments that were in the inbox when the pass began."""

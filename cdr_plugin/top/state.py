@@ -268,10 +268,6 @@ class ClientRows:
                 return False
         return True
 
-    def pending_bytes(self) -> int:
-        """Rough memory of the rows of this pass, in bytes."""
-        return 200 * len(self._possessed) + sum(len(tree.data) + 200 for tree in self._held.values())
-
 
 def _version_row(row: tuple[int, bytes, bytes, bytes, str, str, str, str]) -> VersionRow:
     number, record, signature, hash_, state, time, snapshot, reason = row
