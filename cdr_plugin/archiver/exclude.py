@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -95,24 +96,38 @@ class _PatternList:
         single = [pattern for pattern in patterns if not _MULTIPLE(pattern)]
         self._single = Patterns(single, ignore_case=ignore_case)
         self._multiple = [
-            Patterns([pattern], ignore_case=ignore_case) for pattern in patterns if _MULTIPLE(pattern)
+            (Patterns([pattern], ignore_case=ignore_case), Patterns([_tail(pattern)], ignore_case=ignore_case))
+            for pattern in patterns
+            if _MULTIPLE(pattern)
         ]
 
     def match(self, path: str) -> bool:
         return self._all.match(path)
 
-    def names(self, folder: str, names: Sequence[str]) -> list[int]:
-        """Positions of the entries of ``folder`` that match, given that ``folder`` does not."""
-        prefix = folder if folder.endswith("/") else folder + "/"
+    def names(self, folder: str, joined: str) -> set[int]:
+        """Positions of the entries of ``folder`` that match, given that ``folder`` does not.
+
+        ``joined``: a slash before each name, so that one search tells whether any name matches.
+        """
         if self._negates:
-            return [i for i, name in enumerate(names) if self._all.match(prefix + name)]
+            return _matching(self._all, folder, joined)
         found: set[int] = set()
-        if self._single and self._single.match("/" + "/".join(names)):
-            found.update(i for i, name in enumerate(names) if self._single.match("/" + name))
-        for pattern in self._multiple:
-            if pattern.may_match_below(folder):
-                found.update(i for i, name in enumerate(names) if pattern.match(prefix + name))
-        return sorted(found)
+        if self._single and self._single.match(joined):
+            found |= _matching(self._single, "", joined)
+        for pattern, tail in self._multiple:
+            if pattern.may_match_below(folder) and tail.match(joined):
+                found |= _matching(pattern, folder, joined)
+        return found
+
+
+def _tail(pattern: str) -> str:
+    """The last component of a pattern: without a match of it among the names none of them matches."""
+    return posixpath.normpath(pattern).rpartition("/")[2] or "**"
+
+
+def _matching(patterns: Patterns, folder: str, joined: str) -> set[int]:
+    names = joined[1:].split("/")
+    return {i for i, name in enumerate(names) if patterns.match(f"{folder}/{name}")}
 
 
 class Excluder:
@@ -142,10 +157,10 @@ class Excluder:
     def names(self, folder: bytes, names: Sequence[bytes]) -> set[int]:
         """Positions in ``names`` (ascending) that are excluded, in a folder that is not."""
         found: set[int] = set()
-        if self._patterns:
-            texts = [os.fsdecode(name) for name in names]
+        if self._patterns and names:
+            joined = os.fsdecode(b"/" + b"/".join(names))
             for patterns in self._patterns:
-                found.update(patterns.names(os.fsdecode(folder), texts))
+                found |= patterns.names(os.fsdecode(folder), joined)
         for tag in self._tags:
             position = bisect_left(names, tag.name)
             if position < len(names) and names[position] == tag.name and tag.is_in(folder, self._warn):

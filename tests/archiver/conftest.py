@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,15 @@ from tests.archiver.judge import Machine, Restic
 @pytest.fixture(scope="session")
 def restic(tmp_path_factory: pytest.TempPathFactory) -> Restic:
     return Restic(tmp_path_factory.mktemp("restic"))
+
+
+@pytest.fixture(scope="session")
+def quiet() -> Iterator[Path]:
+    """A folder above which nothing changes: absolute targets carry the metadata of all folders
+    above them, and everybody writes into /tmp."""
+    folder = Path(tempfile.mkdtemp(prefix="cdr-test-", dir="/mnt" if os.access("/mnt", os.W_OK) else None))
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

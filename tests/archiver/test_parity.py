@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Iterator
 from datetime import timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -20,9 +18,9 @@ from tests.support.odd_tree import make_odd_tree
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def odd(quiet: Path) -> Path:
     """Every kind of node that restic 0.14 and 0.19 write alike."""
-    tree = tmp_path_factory.mktemp("odd") / "tree"
+    tree = quiet / "odd" / "tree"
     make_odd_tree(tree)
     for name in ("raw", "attributed"):
         (tree / "symlinks" / name).unlink()
@@ -66,9 +64,9 @@ def test_a_changed_zone_changes_every_tree_but_opens_no_file(odd: Path, judged: 
 
 
 @pytest.fixture(scope="module")
-def plot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def plot(quiet: Path) -> Path:
     """Folders in which targets can be named in many ways."""
-    base = tmp_path_factory.mktemp("plot")
+    base = quiet / "plot"
     for path in ("work/rel/a", "work/rel/deep/b", "work/x", "rel/c", "rel/deep/d", "other/y"):
         file = base / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +74,7 @@ def plot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (base / "work" / "link").symlink_to("rel")
     (base / "work" / "empty").mkdir()
     (base / "work" / "far").symlink_to(base / "other")
-    yield base
-    shutil.rmtree(base)
+    return base
 
 
 TARGETS = [
