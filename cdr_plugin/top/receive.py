@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
 
 from cdr_plugin.contracts import Event as Happening
 from cdr_plugin.contracts import RepositoryPass, Transport
-from cdr_plugin.errors import IntegrityError, NotFoundError
+from cdr_plugin.errors import CdrError, IntegrityError, NotFoundError
 from cdr_plugin.files import exclusive
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.identity.register import Client
@@ -43,6 +43,8 @@ BLOB_COST_BYTES = 512
 """What a blob counts besides its bytes: of rows in memory and in the state. 20 MiB may hold 400,000."""
 LOCK_S = 240.0
 """A pass ends at the next segment after this; then prune and check of others get their turn."""
+
+_PASS = "pass"
 
 
 @dataclass(slots=True)
@@ -93,15 +95,27 @@ def _one_pass(top: TopTier, inboxes: list[Transport], reporter: Reporter, result
     for listing in listings:
         admit_clients(top, listing, reporter)
     work = [job for listing in listings for job in _jobs(top, listing, reporter)]
-    if not work:
+    if not work and not top.state.get(_PASS):
         return False
     deadline_s = time.monotonic() + LOCK_S
-    with closing(top.open_repository()) as repository, repository.writing() as repo:
+    with _noted(top), closing(top.open_repository()) as repository, repository.writing() as repo:
         max_data_bytes = int(repository.chunker["max_size"])
         for job in work:
             if not _ClientPass(top, repo, max_data_bytes, job, reporter, result, deadline_s).run():
                 return True
     return False
+
+
+@contextmanager
+def _noted(top: TopTier) -> Iterator[None]:
+    """A pass that was killed is followed by one, even when nothing has come since: its lock would
+    keep restic from pruning."""
+    top.state.put(_PASS, b"under way")
+    try:
+        yield
+    finally:
+        with suppress(CdrError):  # a needless pass follows, and does no harm
+            top.state.put(_PASS, b"")
 
 
 def _jobs(top: TopTier, listing: Inbox, reporter: Reporter) -> Iterator[_Work]:
