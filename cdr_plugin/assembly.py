@@ -5,25 +5,29 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.config.chain import Config
-from cdr_plugin.config.schema import StoreConfig, TierConfig
-from cdr_plugin.contracts import RepositoryOptions
 from cdr_plugin.errors import ConfigError
-from cdr_plugin.intermediate.tier import IntermediateTier
-from cdr_plugin.passwords import read_password
-from cdr_plugin.plugins import Plugins
-from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.tier import TopTier
 from cdr_plugin.unbuilt import refuse_unbuilt
+
+# Each kind of tier is imported where it is made: a client's command loads nothing of the top tier's.
+if TYPE_CHECKING:
+    from cdr_plugin.client.tier import ClientTier
+    from cdr_plugin.config.chain import Config
+    from cdr_plugin.config.schema import StoreConfig, TierConfig
+    from cdr_plugin.contracts import RepositoryOptions
+    from cdr_plugin.intermediate.tier import IntermediateTier
+    from cdr_plugin.plugins import Plugins
+    from cdr_plugin.reporter import Reporter
+    from cdr_plugin.top.tier import TopTier
 
 DEFAULT_GROUP = "default"
 
 
 def client_tier(config: TierConfig, plugins: Plugins) -> ClientTier:
     """The client that ``config`` describes; it must have ``source`` and ``forward``."""
+    from cdr_plugin.client.tier import ClientTier
+
     if config.forward is None:
         raise ConfigError(f"tier {config.name}: a client needs [tier.{config.name}.forward]")
     refuse_unbuilt(config)
@@ -42,6 +46,8 @@ def client_tier(config: TierConfig, plugins: Plugins) -> ClientTier:
 
 def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
     """A tier that receives and forwards without reducing."""
+    from cdr_plugin.intermediate.tier import IntermediateTier
+
     if config.receive is None or config.forward is None:
         raise ConfigError(f"tier {config.name}: an intermediate tier needs both 'receive' and 'forward'")
     refuse_unbuilt(config)
@@ -56,6 +62,8 @@ def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
 
 def top_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[TopTier]:
     """One top tier per group: those of its ``group`` tables, else of the clients below it."""
+    from cdr_plugin.top.tier import TopTier
+
     if tier.store is None or tier.receive is None:
         raise ConfigError(f"tier {tier.name}: a top tier needs both 'receive' and 'store'")
     refuse_unbuilt(tier)
@@ -93,6 +101,9 @@ def _clients_below(config: Config, tier: TierConfig) -> Iterator[TierConfig]:
 
 
 def repository_options(store: StoreConfig, group: str, state: Path, reporter: Reporter) -> RepositoryOptions:
+    from cdr_plugin.contracts import RepositoryOptions
+    from cdr_plugin.passwords import read_password
+
     file, command = store.password_file_of(group), store.password_command_of(group)
     extra: dict[str, Any] = {} if store.pack_size is None else {"pack_size": store.pack_size}
     return RepositoryOptions(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from cdr_plugin.config.schema import RetainConfig, TierConfig
 from cdr_plugin.errors import ConfigError
 
+_PIN_FOR_S = 180 * 86400
+
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("source.map", lambda t: t.source and t.source.map),
     ("source.when", lambda t: t.source and t.source.when),
@@ -29,6 +31,17 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),
     ("store.forget", lambda t: t.store and t.store.forget),
     ("store.check", lambda t: t.store and t.store.check),
+    ("store.when", lambda t: t.store and t.store.when),
+    ("store.pin_for", lambda t: t.store and t.store.pin_for_s != _PIN_FOR_S),
+    ("reduce.methods of a top tier", lambda t: t.store and t.reduce.methods),
+    ("group.NAME.match", lambda t: any(group.match for group in t.groups.values())),
+    ("group.NAME.when", lambda t: any(group.when for group in t.groups.values())),
+    ("group.NAME.limit", lambda t: any(group.limit for group in t.groups.values())),
+    ("group.NAME.retain", lambda t: any(group.retain for group in t.groups.values())),
+    ("group.NAME.quota", lambda t: any(group.quota for group in t.groups.values())),
+    ("forward.mode other than 'first-reachable'", lambda t: t.forward and t.forward.mode != "first-reachable"),
+    ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
+    ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),
     ("policy = 'inherit'", lambda t: t.policy != "own"),
 )
 

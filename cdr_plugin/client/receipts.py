@@ -16,7 +16,7 @@ from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.parcel.naming import Answer, answer_name
-from cdr_plugin.parcel.receipt import ParcelReceipt, Receipt, read_receipt
+from cdr_plugin.parcel.receipt import ParcelReceipt, Receipt, VersionReceipt, read_receipt
 from cdr_plugin.parcel.receipt import VersionState as Answered
 from cdr_plugin.reporter import Reporter
 
@@ -69,11 +69,21 @@ def apply_receipt(client: ClientTier, receipt: Receipt, reporter: Reporter) -> N
     for parcel in receipt.parcels:
         _apply_parcel(state, parcel, reporter)
     for version in receipt.versions:
-        state.set_version(version.number, _STATES[version.state], version.snapshot, version.reason)
-        if version.state is Answered.REJECTED:
-            reporter.error(f"version {version.number}", "receive", f"rejected above: {version.reason}")
+        _apply_version(state, version, reporter)
     _release(client, receipt)
     state.put(receipt_serial=str(receipt.serial), receipt_time=str(int(time.time())))
+
+
+def _apply_version(state: ClientState, version: VersionReceipt, reporter: Reporter) -> None:
+    """Only what is said of our own record: another one of this number belongs to another history."""
+    row = state.version(version.number)
+    if row is None or row.hash != version.record:
+        return
+    waiting = version.state is Answered.STORED and bool(version.reason)
+    new = VersionState.IN_TRANSIT if waiting else _STATES[version.state]
+    if new is VersionState.REJECTED and row.state is not new:
+        reporter.error(f"version {version.number}", "receive", f"rejected above: {version.reason}")
+    state.set_version(version.number, new, version.snapshot, version.reason)
 
 
 def _apply_parcel(state: ClientState, parcel: ParcelReceipt, reporter: Reporter) -> None:
@@ -95,9 +105,10 @@ def _rows(state: ClientState) -> list[SegmentRow]:
 
 def _release(client: ClientTier, receipt: Receipt) -> None:
     """Free what no version needs any more: parcels up to that of the newest committed version."""
-    last = client.state.parcel_of_version(receipt.committed)
-    if last is None:
+    newest = client.state.version(receipt.committed)
+    if newest is None or newest.hash != receipt.committed_record:
         return
+    last = client.state.parcel_of_version(newest.number)
     done = [row for row in client.state.segments(SegmentState.TAKEN) if row.parcel_ord <= last]
     for row in done:
         spool_path(client.spool, row.parcel_id, row.index).unlink(missing_ok=True)

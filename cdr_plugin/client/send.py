@@ -65,6 +65,7 @@ class _Sender:
         read_receipts(self._client, self._storage, self._folder, self._reporter)
         self._send_enrolment()
         self._send_segments()
+        self._state.mark_in_transit()
         read_receipts(self._client, self._storage, self._folder, self._reporter)
         self._result.segments_waiting, self._result.bytes_waiting = self._state.queue()
         return self._result

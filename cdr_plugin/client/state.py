@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,10 @@ class ClientState:
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def next_serial(self, name: str) -> int:
-        """1, 2, 3, ... for documents of one kind; a number is given out once, also after a crash."""
+        """Rises forever, also when this state is lost: readers refuse what is lower than they saw."""
         with self._db.transaction() as db:
             row = db.execute("SELECT value FROM meta WHERE key=?", (f"serial:{name}",)).fetchone()
-            serial = int(row[0]) + 1 if row else 1
+            serial = max(int(row[0]) + 1 if row else 1, time.time_ns() // 1000)
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"serial:{name}", str(serial).encode()))
         return serial
 
@@ -243,10 +244,23 @@ class ClientState:
         )
         return [_version_row(row) for row in rows]
 
-    def parcel_of_version(self, number: int) -> int | None:
-        """Order of the parcel that carried a version's record; None for an unknown number."""
+    def version(self, number: int) -> VersionRow | None:
+        found = self.versions(f"WHERE number={int(number)}")
+        return found[0] if found else None
+
+    def parcel_of_version(self, number: int) -> int:
+        """Order of the parcel that carried a version's record, which must be known."""
         row = self._db.connection.execute("SELECT parcel FROM versions WHERE number=?", (number,)).fetchone()
-        return int(row[0]) if row else None
+        return int(row[0])
+
+    def mark_in_transit(self) -> None:
+        """Versions all of whose segments have been sent are on their way."""
+        with self._db.transaction() as db:
+            db.execute(
+                "UPDATE versions SET state=? "
+                "WHERE state=? AND parcel NOT IN (SELECT parcel FROM segments WHERE state=?)",
+                (VersionState.IN_TRANSIT, VersionState.CAPTURED, SegmentState.SPOOLED),
+            )
 
     def set_version(self, number: int, state: VersionState, snapshot: str, reason: str) -> None:
         with self._db.transaction() as db:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cdr_plugin.client.spooler import LabelledEncoder
 from cdr_plugin.client.state import ClientState
-from cdr_plugin.contracts import ReductionMethod, Splitter
 from cdr_plugin.errors import ConfigError, NotEnrolledError, UserError
-from cdr_plugin.identity.store import Identity
-from cdr_plugin.identity.ticket import Ticket, read_ticket, request_enrolment
-from cdr_plugin.plugins import Plugins
+
+# Keys and tickets need the crypto library, 60 ms to import, which 'cdr status' does without.
+if TYPE_CHECKING:
+    from cdr_plugin.client.spooler import LabelledEncoder
+    from cdr_plugin.contracts import ReductionMethod, Splitter
+    from cdr_plugin.identity.store import Identity
+    from cdr_plugin.identity.ticket import Ticket
+    from cdr_plugin.plugins import Plugins
 
 
 @dataclass
@@ -35,6 +38,8 @@ class ClientTier:
 
     @cached_property
     def identity(self) -> Identity:
+        from cdr_plugin.identity.store import Identity
+
         return Identity.load(self.identity_folder)
 
     @cached_property
@@ -46,10 +51,18 @@ class ClientTier:
     @cached_property
     def ticket(self) -> Ticket:
         """The ticket that was adopted; NotEnrolledError before ``cdr enroll``."""
+        from cdr_plugin.identity.ticket import read_ticket
+
         text = self.state.get("ticket")
         if text is None:
             raise NotEnrolledError(f"client {self.name}: not enrolled; run 'cdr enroll TICKET'")
         return read_ticket(text.decode(), now_s=0)  # its expiry binds enrolment, not use
+
+    @property
+    def enrolled_group(self) -> str:
+        """The group of the adopted ticket; NotEnrolledError before ``cdr enroll``."""
+        group = self.state.get("group")
+        return self.ticket.group if group is None else group.decode()
 
     @property
     def fingerprint(self) -> bytes:
@@ -63,11 +76,13 @@ class ClientTier:
             raise NotEnrolledError(f"client {self.name}: no time zone in its state; run 'cdr init'")
         return found.decode()
 
-    def init(self, zone: str, suite: Callable[[Path], Identity] = Identity.create) -> bool:
+    def init(self, zone: str) -> bool:
         """Make identity, state and spool where they are missing; whether anything was made."""
+        from cdr_plugin.identity.store import Identity
+
         made = False
         if not (self.identity_folder / "identity.key").exists():
-            suite(self.identity_folder)
+            Identity.create(self.identity_folder)
             made = True
         self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = ClientState(self.state_folder)
@@ -79,6 +94,8 @@ class ClientTier:
 
     def enroll(self, text: str, facts: Mapping[str, str]) -> Ticket:
         """Adopt a ticket: remember it and the request that answers it, which ``send`` delivers."""
+        from cdr_plugin.identity.ticket import read_ticket, request_enrolment
+
         ticket = read_ticket(text, now_s=time.time())
         if self.group not in (None, ticket.group):
             raise ConfigError(
@@ -91,7 +108,7 @@ class ClientTier:
         request = request_enrolment(
             ticket, self.identity.signing, sealing, name=self.name, facts=facts, issued_s=int(time.time())
         )
-        self.state.put(ticket=text, enrolment=request)
+        self.state.put(ticket=text, enrolment=request, group=ticket.group)
         self.__dict__["ticket"] = ticket
         return ticket
 

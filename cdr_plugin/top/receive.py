@@ -125,6 +125,8 @@ def _jobs(top: TopTier, listing: Inbox, reporter: Reporter) -> Iterator[_Work]:
         reporter.error(f"clients/{folder}", "receive", "unknown sender; left where it is, see 'cdr clients'")
     for folder, client in folders.items():
         if client.state is not Registered.APPROVED:
+            if listing.segments(folder):
+                reporter.note(f"client {client.name}: revoked; its segments are left where they are")
             continue
         rows = top.state.client(client.fingerprint)
         head = _head(top, listing, folder, client, reporter)

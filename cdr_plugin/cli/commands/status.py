@@ -70,7 +70,7 @@ def _client(context: Context, config: TierConfig, found: dict[str, Any]) -> None
     found["clients"].append(
         {
             "name": client.name,
-            "group": client.ticket.group,
+            "group": client.enrolled_group,
             "last_version": newest.number if newest else None,
             "state": newest.state.value if newest else None,
             "last_stored": committed[-1].number if committed else None,
@@ -87,7 +87,7 @@ def _forwarder(context: Context, config: TierConfig, found: dict[str, Any]) -> N
     found["queue"] = {"segments": segments, "bytes": waiting}
     if segments:
         found["waiting_for"] = "'cdr send'"
-    elif found["inbox_bytes"]:
+    elif any(_segments(context.plugins, config)):
         found["waiting_for"] = "'cdr receive'"
 
 
@@ -95,6 +95,13 @@ def _stored(plugins: Plugins, urls: Iterable[str]) -> Iterator[int]:
     for url in urls:
         with plugins.transport(url) as inbox:
             yield from (info.size for info in inbox.list("clients"))
+
+
+def _segments(plugins: Plugins, config: TierConfig) -> Iterator[bool]:
+    """Something in an inbox that can be taken: heads stay where they are."""
+    for url in config.receive.inbox if config.receive else ():
+        with plugins.transport(url) as inbox:
+            yield from (not info.name.endswith("/head") for info in inbox.list("clients"))
 
 
 def _clients(context: Context, config: TierConfig) -> Iterator[dict[str, Any]]:
