@@ -71,12 +71,15 @@ def parse_time(text: str) -> tuple[int, int]:
 
 
 _STRICT = re.compile(
-    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
+    r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{0,8}[1-9])?"
+    r"(?:Z|[+-](?!00:00)(?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 ).fullmatch
 
 
 def check_time(text: str) -> None:
-    """Raise FormatError unless ``parse_time`` and Go both read ``text``; a tenth of its cost."""
+    """Raise FormatError unless ``parse_time`` and Go both read ``text``, and Go writes it back as it
+    is: no zeros behind the fraction, ``Z`` for no offset. A tenth of the cost of parsing."""
     if _STRICT(text) is None or not _is_date(text[:10]):
         raise FormatError(f"{text[:40]!r} is not an RFC 3339 time")
 

@@ -14,7 +14,7 @@ import msgspec
 
 from cdr_plugin.errors import FormatError
 from cdr_plugin.model.blobs import Buffer
-from cdr_plugin.model.names import unquote_name
+from cdr_plugin.model.names import quote_name, unquote_name
 from cdr_plugin.model.times import check_time
 
 EMPTY_TREE = b'{"nodes":[]}\n'
@@ -136,7 +136,8 @@ def decode_canonical_tree(data: Buffer) -> list[Node]:
 
     Stricter than ``decode_tree``: encoding the result again gives the same bytes, names are plain
     components in strictly ascending order, every node has what its type needs. What a foreign
-    client sent must pass here before it is stored.
+    client sent must pass here before it is stored. Which characters beyond ASCII a name escapes is
+    left open, since that depends on the version of Unicode that its writer knew.
     """
     nodes = decode_tree(data)
     if encode_tree(nodes) != data:
@@ -145,6 +146,9 @@ def decode_canonical_tree(data: Buffer) -> list[Node]:
     for node in nodes:
         name = unquote_name(node.name)
         check_name(name)
+        odd = "\\" in node.name or not node.name.isprintable()
+        if odd and name.isascii() and quote_name(name) != node.name:
+            raise FormatError(f"tree: entry {node.name!r} is not quoted as restic does")
         if name <= previous:
             raise FormatError(f"tree: entry {node.name!r} is out of order")
         previous = name
@@ -177,10 +181,35 @@ def _check_node(node: Node) -> None:
     wide = max(node.inode, node.device_id, node.size, node.device, node.links)
     if max(node.mode, node.uid, node.gid) >= 1 << 32 or wide >= 1 << 64:
         raise FormatError(f"tree: entry {node.name!r} has a number out of range")
+    if node.linktarget_raw and not _is_needed(node.linktarget_raw, node.linktarget):
+        raise FormatError(f"tree: entry {node.name!r}: its two forms of the link's target disagree")
+    if node.generic_attributes:
+        _check_attributes(bytes(node.generic_attributes), node.name)
     check_time(node.mtime)
     check_time(node.ctime)
     if node.atime != node.mtime:
         check_time(node.atime)
+
+
+def _is_needed(raw: bytes, text: str) -> bool:
+    """Is ``raw`` a link target that no text can hold, and ``text`` its best form?"""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return link_target_text(raw) == text
+    return False
+
+
+def _check_attributes(raw: bytes, name: str) -> None:
+    """Go compacts these and sorts their keys, so what it would write otherwise is refused."""
+    try:
+        attributes = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        values = {key: msgspec.json.decode(value) for key, value in attributes.items()}
+        canonical = go_json(msgspec.json.encode(values, order="sorted")) == raw
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeError, ValueError, RecursionError) as error:
+        raise FormatError(f"tree: entry {name!r}: generic attributes: {error}") from None
+    if not attributes or not canonical:
+        raise FormatError(f"tree: entry {name!r}: generic attributes are not in canonical form")
 
 
 def _check_hex(id_: str, node: Node) -> None:
