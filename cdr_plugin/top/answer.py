@@ -24,6 +24,10 @@ from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 from cdr_plugin.top.tier import TopTier
 
 _RECENT_VERSIONS = 1000
+MAX_NAMED_MISSING = 16_384
+"""Missing segments named in one receipt, each looked for once more; a hostile head names 10^13."""
+MAX_NAMED_REJECTED = 1024
+"""Rejected ones, with reasons: 2 MB at most, so that with all the rest a document holds them."""
 _STATES = {
     VersionState.PENDING: Answered.STORED,
     VersionState.COMMITTED: Answered.COMMITTED,
@@ -42,6 +46,7 @@ class Answerer:
         self._inbox = inbox
         self._folder = folder_id(client.key, top.group)
         self._waits = False
+        self._missing_left = self._rejected_left = 0
 
     def write(self, head: Head | None, present: Set[tuple[bytes, int]]) -> int:
         """Write the receipt for what is durable now; how many blobs it calls missing.
@@ -50,6 +55,7 @@ class Answerer:
         them waits, the head does not count as answered: it might vanish before it is taken.
         """
         self._waits = False
+        self._missing_left, self._rejected_left = MAX_NAMED_MISSING, MAX_NAMED_REJECTED
         parcels = [self._parcel(parcel, present) for parcel in (head.parcels if head else ())]
         missing = sorted(self._rows.missing())[:MAX_RECEIPT_BLOBS]
         versions = self._rows.versions()
@@ -78,13 +84,14 @@ class Answerer:
 
     def _parcel(self, parcel: HeadParcel, present: Set[tuple[bytes, int]]) -> ParcelReceipt:
         rows = self._rows.taken(parcel.id)
-        rejected = {index: row for index, row in rows.items() if row[1]}
+        rejected = sorted((index, row) for index, row in rows.items() if row[1])[: self._rejected_left]
+        self._rejected_left -= len(rejected)
         missing: list[int] = []
         taken = parcel.segments
         for index in range(parcel.segments):
             if index in rows:
                 continue
-            if len(missing) == MAX_RECEIPT_INDEXES:  # the rest is named by a later receipt
+            if min(MAX_RECEIPT_INDEXES, self._missing_left) <= len(missing):  # a later receipt names the rest
                 taken = min(taken, index)
                 break
             if (parcel.id, index) in present or self._has_arrived(parcel.id, index):
@@ -92,13 +99,14 @@ class Answerer:
                 self._waits = True
             else:
                 missing.append(index)
+        self._missing_left -= len(missing)
         return ParcelReceipt(
             id=parcel.id,
             taken=taken,
             digest=b"",
             rejected=[
                 RejectedSegment(index=index, object=sha256, reason=reason[:MAX_REASON_CHARS])
-                for index, (sha256, reason) in sorted(rejected.items())[:MAX_RECEIPT_INDEXES]
+                for index, (sha256, reason) in rejected[:MAX_RECEIPT_INDEXES]
             ],
             missing=missing,
         )
