@@ -151,11 +151,11 @@ class Spooler:
     def _record_oldest(self) -> None:
         try:
             sealed = self._writing.pop(0).result()
+            self._state.add_segment(self._parcel_ord, sealed.index, sealed.size, sealed.sha256, sealed.keys)
         except BaseException:
             self._failed = True  # what was sealed after it must not be recorded: no gaps
             raise
         self.counts.spooled_bytes += sealed.size
-        self._state.add_segment(self._parcel_ord, sealed.index, sealed.size, sealed.sha256, sealed.keys)
 
     def finish(self, version: VersionRow) -> None:
         """Put the version record behind everything else; when this returns the version is captured."""
