@@ -44,6 +44,9 @@ CREATE TABLE clients (
 CREATE INDEX clients_by_alias ON clients (grp, alias);
 PRAGMA user_version = 1;
 """
+RESERVED_NAMES = frozenset({"cdr-pin"})
+"""Host names of snapshots that tiers write for themselves."""
+
 _COLUMNS = "grp, name, alias, verify_key, suite, sealing_key, facts, state, enrolled_s"
 
 
@@ -255,6 +258,8 @@ def _hash(secret: bytes) -> bytes:
 
 
 def _check_free(db: sqlite3.Connection, group: str, name: str, fingerprint: bytes) -> None:
+    if name.lower() in RESERVED_NAMES:
+        raise UserError(f"the name {name!r} is the top tier's own; enrol under another name")
     row = db.execute(
         "SELECT fingerprint FROM clients WHERE grp = ? AND (name = ? OR alias = ?) AND fingerprint <> ?",
         (group, name, name, fingerprint),
