@@ -31,12 +31,13 @@ def run(context: Context) -> int:
         for tier in context.tiers
         if tier.store is not None
         for top in top_tiers(context.config, tier, context.plugins, context.output)
-        if options.group in (None, top.group)
     ]
-    if len(tops) != 1:
+    chosen = [top for top in tops if options.group in (None, top.group)]
+    if len(chosen) != 1:
         groups = ", ".join(sorted(top.group for top in tops)) or "none"
-        raise UserError(f"name one group with --group (found: {groups}), or one tier with -T")
-    text = tops[0].issue_ticket(uses=options.uses, valid_s=valid_s)
+        raise UserError(f"name one group with --group (there are: {groups}), or one tier with -T")
+    (top,) = chosen
+    text = top.issue_ticket(uses=options.uses, valid_s=valid_s)
     context.output.line(text.rstrip("\n"))
-    context.output.summary({"group": tops[0].group, "ticket": text})
+    context.output.summary({"group": top.group, "ticket": text})
     return 0
