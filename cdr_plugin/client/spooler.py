@@ -75,7 +75,7 @@ class Spooler:
         self._lock = threading.Lock()
         self._keys: list[bytes] = []
         self._next_index = 0
-        self._failed = False
+        self._failure: BaseException | None = None
         self._writer = ThreadPoolExecutor(1, "spool-writer")
         self._writing: list[Future[Sealed]] = []
 
@@ -149,11 +149,13 @@ class Spooler:
         return Sealed(index, len(sealed), sha256(sealed).digest(), keys)
 
     def _record_oldest(self) -> None:
+        if self._failure is not None:
+            raise self._failure  # nothing is recorded behind a gap, whichever thread comes here next
         try:
             sealed = self._writing.pop(0).result()
             self._state.add_segment(self._parcel_ord, sealed.index, sealed.size, sealed.sha256, sealed.keys)
-        except BaseException:
-            self._failed = True  # what was sealed after it must not be recorded: no gaps
+        except BaseException as error:
+            self._failure = error
             raise
         self.counts.spooled_bytes += sealed.size
 
@@ -177,7 +179,7 @@ class Spooler:
         """The run ends without a version: keep what was encoded, so that it costs no byte twice."""
         try:
             with self._lock:
-                if not self._failed:
+                if self._failure is None:
                     self._submit_rest()
                     while self._writing:
                         self._record_oldest()
