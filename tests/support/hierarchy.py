@@ -181,7 +181,7 @@ class Hierarchy:
         client = self.client()
         waiting = client.state.segments(SegmentState.SPOOLED, SegmentState.SENT, SegmentState.TAKEN)
         client.state.close()
-        assert waiting == []
+        assert waiting == [], [(row.parcel_ord, row.index, row.state) for row in waiting]
         chain = self.chain()
         for folder in (chain.inbox, chain.lower, chain.branch.spool):
             left = [path for path in folder.glob("clients/*/*/*") if path.is_file()]
