@@ -15,7 +15,7 @@ import zstandard
 
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.identity.keys import SealingPublicKey, SigningKey
-from cdr_plugin.model.blobs import PLAIN, BlobType, Payload, blob_id
+from cdr_plugin.model.blobs import PLAIN, BlobType, Buffer, Payload, blob_id
 from cdr_plugin.model.trees import GO_DIR, Node, encode_tree
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.naming import Answer, answer_name, folder_id, head_name, segment_name
@@ -46,10 +46,11 @@ def plain(data: bytes, type_: BlobType = BlobType.DATA) -> Payload:
 def framed(data: bytes, frame: bytes | None = None, *, length: int | None = None) -> Payload:
     """A data blob as the zstd frame given, or a decent one; ``length`` is what it declares."""
     frame = zstandard.ZstdCompressor().compress(data) if frame is None else frame
+    frame = bytes(bytearray(frame))  # the library's own keeps the room for what does not compress: 8 MiB each
     return Payload(BlobType.DATA, blob_id(data), "zstd/1", len(data) if length is None else length, frame)
 
 
-def file_node(name: str, *contents: bytes, **change: Any) -> Node:
+def file_node(name: str, *contents: Buffer, **change: Any) -> Node:
     fields: dict[str, Any] = {
         "name": name, "type": "file", "mode": 0o644, "mtime": EPOCH, "atime": EPOCH, "ctime": EPOCH,
         "uid": 0, "gid": 0, "size": sum(map(len, contents)), "links": 1,
@@ -80,7 +81,7 @@ class Forger:
         self.number = 0
         self.previous = b""
         self.parcels: list[HeadParcel] = []
-        self.head_serial = 0
+        self.head_serial = 1 << 60  # above what the real client gave its own
 
     @property
     def folder(self) -> str:
