@@ -80,6 +80,25 @@ def test_groups_have_a_repository_each_and_share_nothing(tmp_path: Path) -> None
     assert only["hostname"] == "bob"
 
 
+def test_trouble_with_one_group_does_not_stop_the_others(tmp_path: Path) -> None:
+    hierarchy = Hierarchy(tmp_path, groups=("legal", "sales")).init()
+    for name, group in (("alice", "legal"), ("bob", "sales")):
+        client = hierarchy.client(name, group)
+        files_in(client.folder / "files", letter=name)
+        client.cdr("backup")
+        client.cdr("send")
+    password = hierarchy.repository("legal").password_file
+    right = password.read_text()
+    password.write_text("wrong\n")
+    done = hierarchy.hq.cdr("receive", code=12)
+    assert "cdr: receive: hq, group legal: the password opens no key" in done.err
+    assert "stored 1 versions" in done.out
+    password.write_text(right)
+    assert hierarchy.deliver()["versions_stored"] == 1
+    for group in hierarchy.groups:
+        assert len(hierarchy.repository(group).snapshots()) == 1
+
+
 def test_nothing_more_is_taken_from_a_revoked_client_until_it_is_approved(hierarchy: Hierarchy) -> None:
     alice, bob = hierarchy.client("alice"), hierarchy.client("bob")
     for client in (alice, bob):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cdr_plugin.archiver import parse_size
 from cdr_plugin.assembly import client_tier, own_folders
@@ -45,10 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     clients = [tier for tier in context.tiers if tier.source is not None]
-    return each(context, clients, "back up", lambda tier: _one(context, tier))
+    summaries: list[dict[str, Any]] = []
+    code = each(context, clients, "back up", lambda tier: _one(context, tier, summaries))
+    summary = summaries[0] if len(clients) == 1 else _together(summaries)
+    context.output.summary({**summary, "dry_run": context.options.dry_run})
+    return code
 
 
-def _one(context: Context, config: TierConfig) -> int:
+def _one(context: Context, config: TierConfig, summaries: list[dict[str, Any]]) -> int:
     assert config.source is not None
     client = client_tier(config, context.plugins)
     source = _with_options(config.source, context.options)
@@ -79,6 +85,7 @@ def _one(context: Context, config: TierConfig) -> int:
         for problem in context.plugins.emit(Event("version-made", client.name, facts)):
             context.output.note(problem)
     _tell(context, client.name, result)
+    summaries.append(_summary(client.name, result))
     return 3 if result.archive.incomplete else 0
 
 
@@ -127,24 +134,35 @@ def _tell(context: Context, name: str, result: BackupResult) -> None:
     )
     if result.archive.incomplete:
         context.output.line(f"{result.archive.errors} items could not be read; they are named above")
-    context.output.summary(
-        {
-            "client": name,
-            "version": result.version,
-            "tree": result.archive.root_tree.hex(),
-            "files_new": counts.files_new,
-            "files_changed": counts.files_changed,
-            "files_unmodified": counts.files_unmodified,
-            "dirs_new": counts.dirs_new,
-            "dirs_changed": counts.dirs_changed,
-            "dirs_unmodified": counts.dirs_unmodified,
-            "total_files_processed": counts.total_files_processed,
-            "total_bytes_processed": counts.total_bytes_processed,
-            "data_blobs": spool.data_blobs,
-            "tree_blobs": spool.tree_blobs,
-            "data_added": spool.data_added,
-            "spooled_bytes": spool.spooled_bytes,
-            "total_duration": result.duration_s,
-            "dry_run": context.options.dry_run,
-        }
-    )
+
+
+def _summary(name: str, result: BackupResult) -> dict[str, Any]:
+    counts, spool = result.archive.counts, result.spool
+    return {
+        "client": name,
+        "version": result.version,
+        "tree": result.archive.root_tree.hex(),
+        "files_new": counts.files_new,
+        "files_changed": counts.files_changed,
+        "files_unmodified": counts.files_unmodified,
+        "dirs_new": counts.dirs_new,
+        "dirs_changed": counts.dirs_changed,
+        "dirs_unmodified": counts.dirs_unmodified,
+        "total_files_processed": counts.total_files_processed,
+        "total_bytes_processed": counts.total_bytes_processed,
+        "data_blobs": spool.data_blobs,
+        "tree_blobs": spool.tree_blobs,
+        "data_added": spool.data_added,
+        "spooled_bytes": spool.spooled_bytes,
+        "total_duration": result.duration_s,
+    }
+
+
+_OF_ONE_CLIENT: dict[str, Any] = {"client": None, "version": None, "tree": None}
+
+
+def _together(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of several clients: counters and durations added up, and each client's own in ``clients``."""
+    counters = [key for key in summaries[0] if key not in _OF_ONE_CLIENT] if summaries else []
+    sums = {key: sum(one[key] for one in summaries) for key in counters}
+    return {**_OF_ONE_CLIENT, **sums, "clients": summaries}

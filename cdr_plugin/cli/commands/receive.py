@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 from cdr_plugin.assembly import intermediate_tier, top_tiers
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
-from cdr_plugin.cli.work import each
+from cdr_plugin.cli.work import each, every
 from cdr_plugin.config import TierConfig
 from cdr_plugin.top.receive import receive
+from cdr_plugin.top.tier import TopTier
 
 HELP = "Take what lies in the inboxes: the top tier stores it, an intermediate tier passes it on with 'cdr send'."
 
@@ -53,15 +56,20 @@ def _one(context: Context, config: TierConfig, total: _Total, snapshots: list[st
         total.bytes_in += moved.bytes
         total.bytes_out += moved.bytes
         return 0
-    rejected = 0
-    for top in top_tiers(context.config, config, context.plugins, context.output):
+    tops = top_tiers(context.config, config, context.plugins, context.output)
+    jobs = [(f"{top.name}, group {top.group}", partial(_store, context, top, total, snapshots)) for top in tops]
+    return every(context, "receive", jobs)
+
+
+def _store(context: Context, top: TopTier, total: _Total, snapshots: list[str]) -> int:
+    """Take in what came for one group."""
+    with closing(top):
         result = receive(top, context.output)
-        total.versions_stored += result.versions_stored
-        total.blobs_new += result.blobs_new
-        total.blobs_duplicate += result.blobs_duplicate
-        total.blobs_missing += result.blobs_missing
-        total.bytes_in += result.bytes_in
-        rejected += result.rejected
-        snapshots += result.snapshots
-    total.segments_rejected += rejected
-    return 1 if rejected else 0
+    total.versions_stored += result.versions_stored
+    total.blobs_new += result.blobs_new
+    total.blobs_duplicate += result.blobs_duplicate
+    total.blobs_missing += result.blobs_missing
+    total.bytes_in += result.bytes_in
+    total.segments_rejected += result.rejected
+    snapshots += result.snapshots
+    return 1 if result.rejected else 0
