@@ -459,7 +459,6 @@ GARBAGE: dict[str, Callable[[Forger], bytes]] = {
     "huge array": lambda m: m.records(b"\xdd\xff\xff\xff\xff"),
     "huge bytes": lambda m: m.records(b"\xc6\xff\xff\xff\xff"),
     "unknown kind": lambda m: m.records(msgpack.packb((77, 1))),
-    "unknown format": lambda m: m.records(format=2),
     "an attestation": lambda m: m.records(msgpack.packb((4, b"x", bytes(64)))),
     "floats": lambda m: m.records(msgpack.packb((1.0, 0, bytes(32), "plain/1", 1, b"x"))),
     "booleans": lambda m: m.records(msgpack.packb((True, 0, bytes(32), "plain/1", 1, b"x"))),
@@ -488,6 +487,17 @@ def test_records_of_wrong_types_and_shapes_are_rejected_and_the_rest_goes_on(cha
     result = chain.receive(seen)
     assert result.rejected == len(GARBAGE), seen.errors
     assert result.versions_stored == 1
+    check_repository(chain)
+
+
+def test_records_of_a_later_format_are_left_in_the_inbox_and_reported(chain: Chain) -> None:
+    mallory = Forger(chain)
+    mallory.put_segments([mallory.records(format=2)])
+    mallory.send_files(a=b"1")
+    seen = Recorder()
+    result = chain.receive(seen)
+    assert (result.rejected, result.versions_stored) == (0, 1)
+    assert any("records of format 2" in note for note in seen.notes)
     check_repository(chain)
 
 

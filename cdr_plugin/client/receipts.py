@@ -14,9 +14,10 @@ from cdr_plugin.client.states import SegmentEvent, SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import IntegrityError, NotFoundError
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.parcel.naming import Answer, answer_name
-from cdr_plugin.parcel.receipt import ParcelReceipt, Receipt, VersionReceipt, read_receipt
+from cdr_plugin.parcel.receipt import ParcelReceipt, Receipt, RejectedSegment, VersionReceipt, read_receipt
 from cdr_plugin.parcel.receipt import VersionState as Answered
 from cdr_plugin.reporter import Reporter
 
@@ -32,7 +33,7 @@ def read_receipts(client: ClientTier, storage: Transport, folder: str, reporter:
     """The newest receipt, when it is newer than the last one that was acted on; else None."""
     name = answer_name(folder, Answer.RECEIPT)
     try:
-        data = storage.get(name)
+        data = storage.get(name, 0, MAX_DOCUMENT_BYTES + 1)
     except NotFoundError:
         return None
     last = int(client.state.get("receipt_serial") or b"0")
@@ -87,16 +88,26 @@ def _apply_version(state: ClientState, version: VersionReceipt, reporter: Report
 
 
 def _apply_parcel(state: ClientState, parcel: ParcelReceipt, reporter: Reporter) -> None:
-    rejected = {bad.index: bad.reason for bad in parcel.rejected}
+    rejected = {bad.index: bad for bad in parcel.rejected}
     again = rejected.keys() | set(parcel.missing)
     rows = {row.index: row for row in _rows(state) if row.parcel_id == parcel.id}
     for index in sorted(again & rows.keys()):
-        why = rejected.get(index, "it did not arrive")
-        reporter.error(f"segment {parcel.id.hex()[:12]}/{index:08x}", "send", f"{why}; it is sent again")
-    state.advance([rows[index] for index in again & rows.keys()], SegmentEvent.RETURN)
+        _send_again(state, rows[index], rejected.get(index), reporter)
     state.advance(
         [row for index, row in rows.items() if index < parcel.taken and index not in again], SegmentEvent.TAKE
     )
+
+
+def _send_again(state: ClientState, row: SegmentRow, rejected: RejectedSegment | None, reporter: Reporter) -> None:
+    """Return a segment to the queue, unless the receiver had the very object and refuses what is in
+    it: then its blobs are made anew by the next version."""
+    name = f"segment {row.parcel_id.hex()[:12]}/{row.index:08x}"
+    if rejected is not None and rejected.object == row.sha256:
+        reporter.error(name, "send", f"{rejected.reason}; the next backup reads its files again")
+        state.lose(row)
+        return
+    reporter.error(name, "send", f"{rejected.reason if rejected else 'it did not arrive'}; it is sent again")
+    state.advance([row], SegmentEvent.RETURN)
 
 
 def _rows(state: ClientState) -> list[SegmentRow]:

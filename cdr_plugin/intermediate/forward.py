@@ -105,10 +105,10 @@ def waiting(spool: Transport) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def bring_answers(above: Transport, inboxes: Iterable[Transport]) -> int:
+def bring_answers(above: Transport, inboxes: Iterable[Transport], reporter: Reporter) -> int:
     """Copy receipts and the like down into every inbox; how many were new there."""
     copied = 0
-    for info in above.list(ANSWERS):
+    for info, _ in _in_order(above.list(ANSWERS), reporter):
         for inbox in inboxes:
             copied += _copy_if_new(above, inbox, info)
     return copied
@@ -132,12 +132,12 @@ def _in_order(objects: Iterable[ObjectInfo], reporter: Reporter) -> Iterator[tup
 
 def _copy_if_new(source: Transport, target: Transport, info: ObjectInfo) -> bool:
     """Replace the small object in ``target`` by that of ``source``; whether they differed."""
-    return _put_if_new(target, info.name, source.get(info.name))
+    return _put_if_new(target, info.name, source.get(info.name, 0, MAX_SEGMENT_OBJECT_BYTES))
 
 
 def _put_if_new(target: Transport, name: str, data: bytes) -> bool:
     try:
-        if target.get(name) == data:
+        if target.get(name, 0, len(data) + 1) == data:
             return False
     except NotFoundError:
         pass

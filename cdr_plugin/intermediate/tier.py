@@ -51,7 +51,7 @@ class IntermediateTier:
             above = stack.enter_context(self.plugins.transport(self.to))
             moved = send(spool, self.spool, above, reporter)
             inboxes = [stack.enter_context(self.plugins.transport(url)) for url in self.inboxes]
-            moved.answers = bring_answers(above, inboxes)
+            moved.answers = bring_answers(above, inboxes, reporter)
         return moved
 
     def queue(self) -> tuple[int, int]:

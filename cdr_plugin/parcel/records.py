@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import msgpack
 
-from cdr_plugin.errors import FormatError
+from cdr_plugin.errors import FormatError, UnknownVersionError
 from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, BlobId, BlobType, Buffer, Payload
 from cdr_plugin.parcel.attestation import SignedAttestation
 from cdr_plugin.parcel.limits import (
@@ -117,7 +117,7 @@ def iter_records(
         if next(unpacker, _NIL) is not None:
             raise FormatError("the last record is cut off")
     except FormatError as error:
-        raise FormatError(f"{what}: {error}") from None
+        raise type(error)(f"{what}: {error}") from None
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise FormatError(f"{what}: no stream of records: {type(error).__name__} {error}") from None
 
@@ -201,7 +201,7 @@ class _RecordReader:
 
 def _preamble(fields: list[Any]) -> Preamble:
     if len(fields) > 1 and fields[1] != RECORD_FORMAT:
-        raise FormatError(f"records of format {str(fields[1])[:20]}, this program knows {RECORD_FORMAT}")
+        raise UnknownVersionError(f"records of format {str(fields[1])[:20]}, this program knows {RECORD_FORMAT}")
     _, _, number, client, chunker, program = _count(fields, 6)
     if type(number) is not int or not 0 < number < 1 << 63:
         raise FormatError("preamble: no version number")

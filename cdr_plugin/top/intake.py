@@ -18,6 +18,7 @@ from cdr_plugin.errors import (
     FormatError,
     NotFoundError,
     PluginError,
+    RemoteError,
     UnknownVersionError,
 )
 from cdr_plugin.identity.keys import SealingKey, VerifyKey
@@ -141,6 +142,9 @@ class Intake:
         except FormatError as error:
             yield Rejected(arrival, b"", error)
             return
+        except RemoteError as error:
+            self._note(f"{arrival.label}: {error}; left in the inbox")  # one bad sector stops nobody else
+            return
         digest = sha256(data).digest()
         try:
             opened = open_segment(
@@ -187,7 +191,7 @@ class Intake:
             yield Blobs(batch)
         for signed in versions:
             yield Version(signed)
-        if failures and isinstance(failures[0], PluginError):
+        if failures and isinstance(failures[0], PluginError | UnknownVersionError):
             self._note(f"{arrival.label}: {failures[0]}; left in the inbox")  # our lack, not its fault
             yield from self._give_up_parts()
             return
