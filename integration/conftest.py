@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
@@ -21,7 +21,7 @@ def quiet_path() -> Iterator[Path]:
     """
     path = Path(mkdtemp(prefix="cdr-test-", dir="/"))
     yield path
-    shutil.rmtree(path)
+    subprocess.run(["rm", "-rf", path], check=True)  # a real tree in half the time of rmtree
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_repository_of_restics_needs_no_configuration(theirs: Shell) -> None:
 )
 def test_restics_variables_name_repository_and_password(theirs: Shell, variables: dict[str, str]) -> None:
     (theirs.folder / "where").write_text("theirs\n")
-    theirs.cdr("restore", "latest", "--target", "out", **variables)
+    Shell(theirs.folder, variables).cdr("restore", "latest", "--target", "out")
     assert (theirs.folder / "out/alice/letter").read_text() == "of alice, 2"
 
 
