@@ -72,7 +72,7 @@ def apply_receipt(client: ClientTier, receipt: Receipt, reporter: Reporter) -> N
     for version in receipt.versions:
         _apply_version(state, version, reporter)
     _release(client, receipt)
-    state.put(receipt_serial=str(receipt.serial), receipt_time=str(int(time.time())))
+    state.put({"receipt_serial": str(receipt.serial), "receipt_time": str(int(time.time()))})
 
 
 def _apply_version(state: ClientState, version: VersionReceipt, reporter: Reporter) -> None:

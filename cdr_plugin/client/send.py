@@ -146,7 +146,7 @@ class _Sender:
             head, self._client.identity.signing, group=self._client.ticket.group, issued_s=int(time.time())
         )
         self._storage.put(head_name(self._folder), data, overwrite=True)
-        self._state.put(head=body, head_sha256=_sha256(data))
+        self._state.put({"head": body, "head_sha256": _sha256(data)})
 
 
 def _sha256(data: bytes) -> bytes:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdr_plugin.client.states import SEGMENT, SegmentEvent, SegmentState, VersionState
-from cdr_plugin.database import Database
 from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.tier_state import TierState
 
 KEY_BYTES = 33
 """A blob in a ``segments`` row: one byte of type, 32 of ID."""
 
 _VERSION = 1
 _SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE parcels (
     ord INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, secret BLOB NOT NULL,
     closed INTEGER NOT NULL DEFAULT 0);
@@ -75,35 +73,11 @@ def blob_key(type_: BlobType, id_: BlobId) -> bytes:
     return bytes((type_,)) + id_
 
 
-class ClientState:
-    """The state database of one client. One thread at a time; several processes may have it open."""
+class ClientState(TierState):
+    """The state database of one client."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._db = Database(folder / "state.db", _SCHEMA, _VERSION)
-
-    def close(self) -> None:
-        self._db.close()
-
-    # --- facts ---
-
-    def get(self, key: str) -> bytes | None:
-        row = self._db.connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
-        return row[0] if row else None
-
-    def put(self, **facts: bytes | str) -> None:
-        """Remember facts in one transaction; str is stored as UTF-8."""
-        rows = [(key, value.encode() if isinstance(value, str) else value) for key, value in facts.items()]
-        with self._db.transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
-
-    def next_serial(self, name: str) -> int:
-        """Rises forever, also when this state is lost: readers refuse what is lower than they saw."""
-        with self._db.transaction() as db:
-            row = db.execute("SELECT value FROM meta WHERE key=?", (f"serial:{name}",)).fetchone()
-            serial = max(int(row[0]) + 1 if row else 1, time.time_ns() // 1000)
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"serial:{name}", str(serial).encode()))
-        return serial
+        super().__init__(folder, _SCHEMA, _VERSION)
 
     # --- parcels and segments ---
 

@@ -87,7 +87,7 @@ class ClientTier:
         self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = ClientState(self.state_folder)
         if state.get("timezone") is None:
-            state.put(timezone=zone)
+            state.put({"timezone": zone})
             made = True
         self.__dict__["state"] = state
         return made
@@ -108,7 +108,7 @@ class ClientTier:
         request = request_enrolment(
             ticket, self.identity.signing, sealing, name=self.name, facts=facts, issued_s=int(time.time())
         )
-        self.state.put(ticket=text, enrolment=request, group=ticket.group)
+        self.state.put({"ticket": text, "enrolment": request, "group": ticket.group})
         self.__dict__["ticket"] = ticket
         return ticket
 

@@ -79,7 +79,7 @@ class Answerer:
         name = answer_name(self._folder, Answer.RECEIPT)
         self._inbox.put(name, data, overwrite=True)
         if head is not None and not self._waits:
-            self._top.state.put(f"answered:{self._client.fingerprint.hex()}", str(head.serial).encode())
+            self._top.state.put({f"answered:{self._client.fingerprint.hex()}": str(head.serial)})
         return len(missing)
 
     def _parcel(self, parcel: HeadParcel, present: Set[tuple[bytes, int]]) -> ParcelReceipt:

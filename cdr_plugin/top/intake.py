@@ -66,10 +66,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A segment that verified: SHA-256 of the object, the highest number of a version it is part of."""
+    """A segment that verified, and the highest number of a version that it is part of."""
 
     arrival: Arrival
-    sha256: bytes
     number: int
 
 
@@ -145,7 +144,6 @@ class Intake:
         except RemoteError as error:
             self._note(f"{arrival.label}: {error}; left in the inbox")  # one bad sector stops nobody else
             return
-        digest = sha256(data).digest()
         try:
             opened = open_segment(
                 data,
@@ -159,9 +157,9 @@ class Intake:
             self._note(f"{self._client.name}: {error}")  # of a newer CDR: stays where it is
             return
         except (FormatError, AuthenticationError) as error:
-            yield Rejected(arrival, digest, error)
+            yield Rejected(arrival, sha256(data).digest(), error)
             return
-        yield from self._contents(arrival, digest, opened.plaintext)
+        yield from self._contents(arrival, data, opened.plaintext)
 
     def _get(self, arrival: Arrival) -> bytes:
         if arrival.size > MAX_SEGMENT_OBJECT_BYTES:
@@ -173,7 +171,7 @@ class Intake:
             raise AuthenticationError(f"signed by another client than {self._client.name}, in whose folder it lies")
         self._register.accept(sender, self._client.group)
 
-    def _contents(self, arrival: Arrival, digest: bytes, plaintext: bytearray) -> Iterator[Event]:
+    def _contents(self, arrival: Arrival, data: bytes, plaintext: bytearray) -> Iterator[Event]:
         if arrival.index != self._next:
             yield from self._give_up_parts()  # what began in a segment that is not here
         self._next = arrival.index + 1
@@ -196,9 +194,9 @@ class Intake:
             yield from self._give_up_parts()
             return
         if failures:
-            yield Rejected(arrival, digest, failures[0])
+            yield Rejected(arrival, sha256(data).digest(), failures[0])
             return
-        opened = Opened(arrival, digest, max(numbers))
+        opened = Opened(arrival, max(numbers))
         if orphans:
             yield Kept((opened,))
             return

@@ -58,8 +58,11 @@ class ReceiveResult:
     bytes_in: int = 0
     segments: int = 0
     rejected: int = 0
-    unfinished: bool = False
     snapshots: list[str] = field(default_factory=list)
+
+    def add(self, other: ReceiveResult) -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +113,12 @@ def _one_pass(top: TopTier, inboxes: list[Transport], reporter: Reporter, result
 def _noted(top: TopTier) -> Iterator[None]:
     """A pass that was killed is followed by one, even when nothing has come since: its lock would
     keep restic from pruning."""
-    top.state.put(_PASS, b"under way")
+    top.state.put({_PASS: "under way"})
     try:
         yield
     finally:
         with suppress(CdrError):  # a needless pass follows, and does no harm
-            top.state.put(_PASS, b"")
+            top.state.put({_PASS: ""})
 
 
 def _jobs(top: TopTier, listing: Inbox, reporter: Reporter) -> Iterator[_Work]:
@@ -276,7 +279,7 @@ class _ClientPass:
     def _take(self, segments: Iterable[Opened]) -> None:
         for opened in segments:
             arrival = opened.arrival
-            self._rows.take(arrival.parcel_id, arrival.index, opened.sha256)
+            self._rows.take(arrival.parcel_id, arrival.index)
             self._deletable.append(arrival)
             self._result.segments += 1
             self._result.bytes_in += arrival.size
@@ -285,7 +288,7 @@ class _ClientPass:
     def _reject(self, event: Rejected) -> None:
         self._reporter.error(event.arrival.label, "receive", f"client {self._client.name}: {event.error}")
         self._quarantine.keep(self._job.inbox, event.arrival)
-        self._rows.take(event.arrival.parcel_id, event.arrival.index, event.sha256 or bytes(32), str(event.error))
+        self._rows.reject(event.arrival.parcel_id, event.arrival.index, event.sha256 or bytes(32), str(event.error))
         self._deletable.append(event.arrival)
         self._result.rejected += 1
 

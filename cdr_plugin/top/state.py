@@ -6,7 +6,6 @@ One database a group. Rows of a pass are collected in memory and written in one 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,10 +13,10 @@ from pathlib import Path
 
 from cdr_plugin.database import Database
 from cdr_plugin.model.blobs import BlobId, BlobType, Payload
+from cdr_plugin.tier_state import TierState
 
 _VERSION = 1
 _SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE clients (id INTEGER PRIMARY KEY, fingerprint BLOB NOT NULL UNIQUE);
 CREATE TABLE taken (
     client INTEGER NOT NULL, parcel BLOB NOT NULL, idx INTEGER NOT NULL, sha256 BLOB NOT NULL,
@@ -60,29 +59,11 @@ class VersionRow:
     reason: str = ""
 
 
-class TopState:
+class TopState(TierState):
     """The state database of one group at the top tier."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._db = Database(folder / "state.db", _SCHEMA, _VERSION)
-
-    def close(self) -> None:
-        self._db.close()
-
-    def get(self, key: str) -> bytes | None:
-        row = self._db.connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
-        return row[0] if row else None
-
-    def put(self, key: str, value: bytes) -> None:
-        with self._db.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    def next_serial(self, name: str) -> int:
-        """Rises forever, also when this state is lost: readers refuse what is lower than they saw."""
-        serial = max(int(self.get(f"serial:{name}") or b"0") + 1, time.time_ns() // 1000)
-        self.put(f"serial:{name}", str(serial).encode())
-        return serial
+        super().__init__(folder, _SCHEMA, _VERSION)
 
     def client(self, fingerprint: bytes) -> ClientRows:
         """The rows of one client; made when it is seen first."""
@@ -112,7 +93,8 @@ class ClientRows:
     # --- segments ---
 
     def taken(self, parcel: bytes) -> dict[int, tuple[bytes, str]]:
-        """Per index: SHA-256 of the object that was taken, or rejected for the reason given.
+        """Per index: nothing but empty values when it was taken, else the rejected object's SHA-256 and
+        the reason.
 
         Of this client alone: parcel IDs are public, so another client may send a parcel of that ID.
         """
@@ -123,8 +105,13 @@ class ClientRows:
         found.update({idx: row for (id_, idx), row in self._taken.items() if id_ == parcel})
         return found
 
-    def take(self, parcel: bytes, index: int, sha256: bytes, reason: str = "") -> None:
-        """Note that a segment was taken, or with a ``reason`` that it was rejected."""
+    def take(self, parcel: bytes, index: int) -> None:
+        """Note that a segment was taken. Its object is not hashed (0.5 s per GB): it was authentic, and
+        whatever else comes under its name is a replay."""
+        self._taken[parcel, index] = (b"", "")
+
+    def reject(self, parcel: bytes, index: int, sha256: bytes, reason: str) -> None:
+        """Note that the object with this hash was rejected; another one may take its place."""
         self._taken[parcel, index] = (sha256, reason)
 
     # --- possession ---
