@@ -46,7 +46,9 @@ def settle(folder: Path) -> None:
     No time can be set as a ctime, so the clock is asked until it has moved on.
     """
     probe = folder.parent / "probe"
-    newest = max(entry.lstat().st_ctime_ns for entry in [folder, *folder.rglob("*")])
+    # Not rglob: in some versions of Python it fails for links to what has too long a name.
+    below = [Path(parent) / name for parent, folders, files in os.walk(folder) for name in (*folders, *files)]
+    newest = max(entry.lstat().st_ctime_ns for entry in [folder, *below])
     while True:
         probe.write_bytes(b"x")
         if probe.stat().st_ctime_ns > newest + 25_000_000:
