@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from zoneinfo import ZoneInfo
 from cdr_plugin import __version__
 from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, archive
 from cdr_plugin.client.spooler import SpoolCounts, Spooler, spool_path
-from cdr_plugin.client.state import ClientState, VersionRow
+from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.errors import CdrError
 from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, remove_temporaries
+from cdr_plugin.model.blobs import BlobId, BlobType, Buffer
 from cdr_plugin.model.times import time_formatter
 from cdr_plugin.model.versions import SnapshotSummary
 from cdr_plugin.parcel.builder import SegmentBuilder
@@ -192,18 +194,15 @@ class CountingSink:
     def __init__(self, known: set[bytes]) -> None:
         self.counts = SpoolCounts()
         self._known = known
+        self._lock = threading.Lock()
 
-    def add_many(self, type_: int, blobs: Sequence[tuple[bytes, bytes | bytearray | memoryview]]) -> None:
+    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
         for id_, data in blobs:
-            key = bytes((type_,)) + id_
-            if key in self._known:
-                continue
-            self._known.add(key)
-            self.counts.data_added += len(data)
-            if type_:
-                self.counts.tree_blobs += 1
-            else:
-                self.counts.data_blobs += 1
+            key = blob_key(type_, id_)
+            with self._lock:
+                if key not in self._known:
+                    self._known.add(key)
+                    self.counts.add(type_, len(data))
 
 
 def _username() -> str:

@@ -46,6 +46,14 @@ class SpoolCounts:
     data_added: int = 0
     spooled_bytes: int = 0
 
+    def add(self, type_: BlobType, length: int) -> None:
+        """Count one new blob of so many plain bytes."""
+        self.data_added += length
+        if type_ is BlobType.DATA:
+            self.data_blobs += 1
+        else:
+            self.tree_blobs += 1
+
 
 def spool_path(folder: Path, parcel_id: bytes, index: int) -> Path:
     return folder / f"{parcel_id.hex()}-{index:08x}"
@@ -122,11 +130,7 @@ class Spooler:
         for plaintext in self._builder.add_payload(payload):
             self._submit(plaintext)
         self._keys.append(blob_key(payload.type, payload.id))
-        if payload.type is BlobType.DATA:
-            self.counts.data_blobs += 1
-        else:
-            self.counts.tree_blobs += 1
-        self.counts.data_added += payload.length
+        self.counts.add(payload.type, payload.length)
 
     # --- sealing and writing, in order ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -248,9 +248,6 @@ class ClientState(TierState):
             "SELECT COUNT(*), COALESCE(SUM(size), 0) FROM segments WHERE state=?", (SegmentState.SPOOLED,)
         ).fetchone()
         return int(row[0]), int(row[1])
-
-    def spooled_bytes(self, states: Sequence[SegmentState]) -> int:
-        return sum(row.size for row in self.segments(*states))
 
 
 def _version_row(row: tuple[int, bytes, bytes, bytes, bytes, str, str, str, str]) -> VersionRow:

@@ -19,7 +19,6 @@ T = TypeVar("T")
 
 Bytes16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Bytes32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Bytes64 = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 """A number of things, bytes or seconds; SQLite and JSON readers hold 63 bits."""
 U32 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]

@@ -61,7 +61,7 @@ def _read_heads(inbox: Transport) -> dict[str, bytes]:
     for info, name in _in_order(inbox.list(CLIENTS), Reporter()):
         if isinstance(name, HeadName):
             try:
-                heads[info.name] = inbox.get(info.name)
+                heads[info.name] = inbox.get(info.name, 0, MAX_SEGMENT_OBJECT_BYTES)
             except NotFoundError:
                 continue
     return heads

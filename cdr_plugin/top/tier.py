@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from cdr_plugin.contracts import Decoder, Repository, RepositoryOptions
 from cdr_plugin.errors import NoRepositoryError, NotEnrolledError, PluginError
@@ -33,9 +32,6 @@ class TopTier:
     repository: str
     options: RepositoryOptions
     plugins: Plugins
-    addresses: Sequence[str] = ()
-    """Where clients are to send, for tickets; the inboxes when nothing else is said."""
-    format_settings: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def identity(self) -> Identity:
@@ -86,7 +82,7 @@ class TopTier:
             tiers=(TierKey(name=self.name, key=self.identity.signing.public.raw),),
             sealing=self.identity.sealing_key(self.group).public,
             chunker=chunker,
-            inboxes=tuple(self.addresses or self.inboxes),
+            inboxes=tuple(self.inboxes),
             abilities=self._abilities(),
         )
         text = write_ticket(ticket, self.identity.signing, issued_s=now_s)
