@@ -281,6 +281,8 @@ def test_prune_in_the_middle_of_a_version_loses_nothing(chain: Chain) -> None:
     for path in withheld:
         path.unlink()
     assert chain.receive().blobs_new > 0
+    pins = msgspec.json.decode(restic(chain, "snapshots", "--json"))
+    assert [pin["time"][:4] for pin in pins] == ["1970"], "'latest' must not mean a pin"
     restic(chain, "prune", "--max-unused", "0")
     check_repository(chain)
     for path, data in withheld.items():

@@ -28,15 +28,18 @@ def is_pin(snapshot: Snapshot) -> bool:
     return snapshot.hostname == PIN_HOST and snapshot.tags == [PIN_TAG]
 
 
-def renew_pin(repo: RepositoryPass, client: bytes, blobs: Sequence[BlobId], time: str) -> None:
-    """Make the client's pin name exactly ``blobs`` (sorted); the new one is written before old ones go."""
+def renew_pin(repo: RepositoryPass, client: bytes, blobs: Sequence[BlobId]) -> None:
+    """Make the client's pin name exactly ``blobs`` (sorted); the new one is written before old ones go.
+
+    A pin is dated 1970, so that ``latest`` always means a backup.
+    """
     old = [v for v in repo.versions if is_pin(v.snapshot) and v.snapshot.paths == [pin_path(client)]]
     if blobs:
         tree = _write_tree(repo, blobs)
         if len(old) == 1 and old[0].snapshot.tree == tree.hex():
             return
         repo.add_version(
-            Snapshot(time=time, tree=tree.hex(), paths=[pin_path(client)], hostname=PIN_HOST, tags=[PIN_TAG])
+            Snapshot(time=_EPOCH, tree=tree.hex(), paths=[pin_path(client)], hostname=PIN_HOST, tags=[PIN_TAG])
         )
     for version in old:
         repo.remove_version(version.id)

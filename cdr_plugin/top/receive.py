@@ -328,7 +328,7 @@ class _ClientPass:
         lost = [key for key in unreached if not self._repo.has(BlobType.DATA, BlobId(key[1:]))]
         self._rows.disown(lost)
         kept = sorted(set(unreached) - set(lost)) if lost else unreached
-        renew_pin(self._repo, self._client.fingerprint, data_ids(kept), _now())
+        renew_pin(self._repo, self._client.fingerprint, data_ids(kept))
 
     def _present(self) -> set[tuple[bytes, int]]:
         """Segments that were in the inbox when the pass began."""
