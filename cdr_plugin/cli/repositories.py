@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cdr_plugin.assembly import groups_of, repository_options
-from cdr_plugin.contracts import Repository, RepositoryOptions, StoredVersion
+from cdr_plugin.contracts import Repository, RepositoryOptions, RepositoryReader, StoredVersion
 from cdr_plugin.errors import UserError
+from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.model.names import quote_name
+from cdr_plugin.model.times import parse_time
+from cdr_plugin.model.trees import decode_tree
 from cdr_plugin.passwords import read_password
+from cdr_plugin.top.pins import is_pin
 
 from .context import Context
+
+_SHORTEST_PREFIX = 4
 
 
 def add_repository_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +66,44 @@ def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--client", "--host", "-H", dest="hosts", action="append", default=[], metavar="NAME")
     parser.add_argument("--path", dest="paths", action="append", default=[], metavar="PATH")
     parser.add_argument("--tag", dest="tags", action="append", default=[], metavar="TAG[,TAG]")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One version of one repository, or a folder inside it."""
+
+    repository: Repository
+    version: StoredVersion
+    folder: str = ""
+
+    def tree(self, reader: RepositoryReader) -> BlobId:
+        """The tree of the version or of the folder; UserError when there is no such folder."""
+        tree = BlobId(bytes.fromhex(self.version.snapshot.tree))
+        for name in filter(None, self.folder.split("/")):
+            wanted = quote_name(os.fsencode(name))
+            nodes = decode_tree(reader.read(BlobType.TREE, tree))
+            subtrees = [node.subtree for node in nodes if node.name == wanted and node.subtree]
+            if not subtrees:
+                raise UserError(f"version {self.version.id[:8]} has no folder {self.folder!r}")
+            tree = BlobId(bytes.fromhex(subtrees[0]))
+        return tree
+
+
+def choose_version(repositories: Sequence[Repository], text: str, options: argparse.Namespace) -> Chosen:
+    """The one version that ``text`` means: an ID, the start of one, or ``latest`` among those that
+    the filter options leave; with ``:/folder`` behind it, a folder inside. UserError."""
+    name, _, folder = text.partition(":")
+    versions = [Chosen(r, v, folder) for r in repositories for v in r.versions() if not is_pin(v.snapshot)]
+    if name == "latest":
+        found = [chosen for chosen in versions if matches(chosen.version, options)]
+        if not found:
+            raise UserError("no version fits; see 'cdr snapshots'")
+        return max(found, key=lambda chosen: parse_time(chosen.version.snapshot.time))
+    found = [chosen for chosen in versions if chosen.version.id.startswith(name)]
+    if len(found) != 1 or len(name) < _SHORTEST_PREFIX:
+        problem = "no version" if not found else "more than one version" if len(found) > 1 else "too short an ID"
+        raise UserError(f"{name!r}: {problem}; see 'cdr snapshots'")
+    return found[0]
 
 
 def matches(version: StoredVersion, options: argparse.Namespace) -> bool:

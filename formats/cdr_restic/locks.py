@@ -1,4 +1,4 @@
-"""Locks of a repository, shared with restic: ours is never exclusive, foreign ones are never removed.
+"""Locks of a repository, shared with restic: shared ones for reading and writing, exclusive ones for removing.
 
 Acquiring: look for conflicts, write our lock, wait 200 ms, look again. Refreshing, every five
 minutes: write a new lock, remove the old one. Without a refresh for 22.5 minutes, or when
@@ -39,6 +39,8 @@ from cdr_restic.storage import FileKind
 
 STALE_S = 30 * 60
 """From this age on ``restic unlock`` removes a lock."""
+MAX_PAUSE_S = 60
+"""Between two attempts to get a lock."""
 
 
 def awake_or_asleep_s() -> float:
@@ -54,6 +56,8 @@ class LockTimes:
     refresh_s: float = 5 * 60
     retry_s: float = 30
     lost_s: float = 22.5 * 60
+    again_s: float = 5
+    """Before the first new attempt; doubled up to a minute."""
     clock: Callable[[], float] = awake_or_asleep_s
 
 
@@ -82,8 +86,8 @@ def parse_lock(data: Buffer) -> LockFile:
     return lock
 
 
-def our_lock() -> bytes:
-    lock = LockFile(now_text(), False, host_name(), user_name(), os.getpid(), os.getuid(), os.getgid())
+def our_lock(*, exclusive: bool = False) -> bytes:
+    lock = LockFile(now_text(), exclusive, host_name(), user_name(), os.getpid(), os.getuid(), os.getgid())
     return go_json(msgspec.json.encode(lock))
 
 
@@ -115,17 +119,19 @@ def conflict_text(location: str, lock: LockFile, now_s: float) -> str:
         if is_stale(lock, now_s)
         else "try again when that process is done"
     )
-    return f"repository {location} is locked exclusively by {holder} since {lock.time} ({age} ago); {advice}"
+    how = "locked exclusively" if lock.exclusive else "in use"
+    return f"repository {location} is {how} by {holder} since {lock.time} ({age} ago); {advice}"
 
 
 def _shown(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:64]) or "?"
 
 
-class SharedLock(AbstractContextManager["SharedLock"]):
+class RepositoryLock(AbstractContextManager["RepositoryLock"]):
     """Our lock while the ``with`` block lasts, refreshed by a thread of its own.
 
-    ``note`` is told the name of each lock before it is written. LockedError on entering.
+    An exclusive one tolerates no other, a shared one no exclusive one. ``note`` is told the name of
+    each lock before it is written. LockedError on entering, once ``retry_s`` seconds are over.
     """
 
     def __init__(
@@ -134,7 +140,12 @@ class SharedLock(AbstractContextManager["SharedLock"]):
         note: Callable[[str], None],
         reporter: Reporter,
         times: LockTimes,
+        *,
+        exclusive: bool = False,
+        retry_s: float = 0,
     ) -> None:
+        self._exclusive = exclusive
+        self._retry_s = retry_s
         self._files = files
         self._storage = files.storage
         self._note = note
@@ -149,17 +160,39 @@ class SharedLock(AbstractContextManager["SharedLock"]):
         self._thread = Thread(target=self._keep_fresh, name="restic-lock", daemon=True)
 
     def __enter__(self) -> Self:
-        self._refuse_conflicts()
         self._hangup.__enter__()
         try:
-            self._write()
-            time.sleep(self._times.settle_s)
-            self._refuse_conflicts()
+            self._acquire()
         except BaseException:
             self._leave()
             raise
         self._thread.start()
         return self
+
+    def _acquire(self) -> None:
+        deadline_s = self._times.clock() + self._retry_s
+        pause_s = self._times.again_s
+        while True:
+            try:
+                return self._try()
+            except LockedError as error:
+                left_s = deadline_s - self._times.clock()
+                if left_s <= 0:
+                    raise
+                self._reporter.note(f"{error}; trying for another {int(left_s)} seconds")
+                time.sleep(min(pause_s, left_s))
+                pause_s = min(2 * pause_s, MAX_PAUSE_S)
+
+    def _try(self) -> None:
+        self._refuse_conflicts()
+        self._write()
+        try:
+            time.sleep(self._times.settle_s)
+            self._refuse_conflicts()
+        except BaseException:
+            self._remove(self._name)
+            self._name = ""
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -200,7 +233,7 @@ class SharedLock(AbstractContextManager["SharedLock"]):
 
     def _write(self) -> None:
         began_s = self._times.clock()
-        name, sealed = self._files.seal(our_lock())
+        name, sealed = self._files.seal(our_lock(exclusive=self._exclusive))
         self._note(name)
         # Named before it is written: whatever happens now, leaving the block removes it.
         previous, self._name = self._name, name
@@ -237,7 +270,7 @@ class SharedLock(AbstractContextManager["SharedLock"]):
             if name == self._name:
                 continue
             lock = self._load(name)
-            if lock is not None and lock.exclusive:
+            if lock is not None and (lock.exclusive or self._exclusive):
                 raise LockedError(conflict_text(self._storage.location, lock, time.time()))
 
     def _load(self, name: str) -> LockFile | None:

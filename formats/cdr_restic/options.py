@@ -18,12 +18,10 @@ def check_options(options: RepositoryOptions) -> None:
     check_compression(options.compression)
     if not MIN_PACK_SIZE <= options.pack_size <= MAX_PACK_SIZE:
         raise ConfigError(f"pack size of {options.pack_size} bytes: restic takes 4 to 128 MiB")
-    unknown = set(options.settings) - {"version", "no_lock"}
+    unknown = set(options.settings) - {"version"}
     if unknown:
         raise ConfigError(
-            f"restic repository: unknown setting {min(unknown)!r} (there are: no_lock, version)"
+            f"restic repository: unknown setting {min(unknown)!r} (there is: version)"
         )
-    if not isinstance(options.settings.get("no_lock", False), bool):
-        raise ConfigError("restic repository: no_lock must be true or false")
     if options.settings.get("version", 2) not in VERSIONS:
         raise ConfigError("restic repository: version must be 1 or 2")

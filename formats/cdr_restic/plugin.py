@@ -11,8 +11,7 @@ from cdr_plugin.contracts import Repository, RepositoryFormat, RepositoryOptions
 class ResticFormat(RepositoryFormat):
     """restic repositories by local path, with or without ``local:`` before it.
 
-    Settings: ``version`` (1 or 2, for new repositories; default 2) and ``no_lock`` (true: reading
-    takes no lock, for read-only storage).
+    Settings: ``version`` (1 or 2, for new repositories; default 2).
     """
 
     name = "restic"

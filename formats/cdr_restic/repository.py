@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 from cdr_plugin.contracts import (
     Repository,
+    RepositoryCare,
     RepositoryOptions,
     RepositoryPass,
     RepositoryReader,
@@ -23,12 +25,24 @@ from cdr_restic.files import SealedFiles
 from cdr_restic.index import MemoryIndex, parse_index
 from cdr_restic.journal import Journal
 from cdr_restic.keys import find_key
-from cdr_restic.locks import LockTimes, SharedLock
+from cdr_restic.locks import LockTimes, RepositoryLock
 from cdr_restic.options import check_options
 from cdr_restic.reading import ResticReader
 from cdr_restic.recovery import recover_packs
 from cdr_restic.storage import FileKind, Storage
 from cdr_restic.writing import ResticPass
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A repository under our exclusive lock; ``versions`` oldest first."""
+
+    files: SealedFiles
+    key: KeyMaterial
+    lock: RepositoryLock
+    journal: Journal
+    options: RepositoryOptions
+    versions: Sequence[StoredVersion]
 
 
 def open_repository(
@@ -84,13 +98,9 @@ class ResticRepository(Repository):
     @contextmanager
     def _writing(self) -> Iterator[RepositoryPass]:
         with Journal(self._options.state, self.id) as journal:
-            files = self._files()
+            files = self.files()
             self._config.check_writable(self.location)
-            # The journal is ours alone, so these belong to a process that died.
-            for name in journal.locks:
-                self._storage.remove(FileKind.LOCKS, name)
-            journal.forget_locks()
-            with SharedLock(files, journal.note_lock, self._options.reporter, self._times) as lock:
+            with self._lock(files, journal) as lock:
                 versions = self._load_versions(files)
                 index = self._load_index(files)
                 self._index = None  # until this pass has ended well
@@ -104,11 +114,37 @@ class ResticRepository(Repository):
                 self._index = index
                 self._index_files.update(recovered, session.index_files)
 
+    def _lock(self, files: SealedFiles, journal: Journal, *, exclusive: bool = False) -> RepositoryLock:
+        # The journal is ours alone, so these belong to a process that died.
+        for name in journal.locks:
+            self._storage.remove(FileKind.LOCKS, name)
+        journal.forget_locks()
+        retry_s = self._options.retry_lock_s
+        return RepositoryLock(
+            files, journal.note_lock, self._options.reporter, self._times, exclusive=exclusive, retry_s=retry_s
+        )
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Held]:
+        """The repository under its exclusive lock, for care. What was kept from earlier passes is
+        forgotten: it may not be true any more."""
+        with Journal(self._options.state, self.id) as journal:
+            files = self.files()
+            self._config.check_writable(self.location)
+            with self._lock(files, journal, exclusive=True) as lock:
+                self._index, self._snapshots = None, {}
+                yield Held(files, self._key, lock, journal, self._options, tuple(self._load_versions(files)))
+
+    def care(self) -> RepositoryCare:
+        from cdr_restic.care import ResticCare
+
+        return ResticCare(self, self._storage, self._key, self._options)
+
     def _session(
         self,
         files: SealedFiles,
         index: MemoryIndex,
-        lock: SharedLock,
+        lock: RepositoryLock,
         journal: Journal,
         versions: Sequence[StoredVersion],
     ) -> ResticPass:
@@ -124,17 +160,18 @@ class ResticRepository(Repository):
         )
 
     def versions(self) -> Sequence[StoredVersion]:
-        return self._load_versions(self._files())
+        return self._load_versions(self.files())
 
     def reading(self) -> AbstractContextManager[RepositoryReader]:
         return self._reading()
 
     @contextmanager
     def _reading(self) -> Iterator[RepositoryReader]:
-        files = self._files()
+        files = self.files()
         lock: AbstractContextManager[object] = nullcontext()
-        if not self._options.settings.get("no_lock"):
-            lock = SharedLock(files, lambda name: None, self._options.reporter, self._times)
+        if not self._options.no_lock:
+            retry_s = self._options.retry_lock_s
+            lock = RepositoryLock(files, lambda name: None, self._options.reporter, self._times, retry_s=retry_s)
         with lock:
             reader = ResticReader(self._storage, self._key, self._load_index(files))
             try:
@@ -146,7 +183,7 @@ class ResticRepository(Repository):
         self._index = None
         self._snapshots = {}
 
-    def _files(self) -> SealedFiles:
+    def files(self) -> SealedFiles:
         """Files as the config now says: restic may have upgraded the repository meanwhile."""
         config = load_config(self._storage, self._key)
         if config.id != self.id:

@@ -13,7 +13,7 @@ from cdr_restic.encoding import BlobEncoder
 from cdr_restic.files import SealedFiles
 from cdr_restic.index import FULL_INDEX_BLOBS, IndexedPack, MemoryIndex, encode_index
 from cdr_restic.journal import Journal
-from cdr_restic.locks import SharedLock
+from cdr_restic.locks import RepositoryLock
 from cdr_restic.opening import MAX_BLOB_BYTES
 from cdr_restic.packs import PackBuilder
 from cdr_restic.reading import ResticReader
@@ -34,7 +34,7 @@ class ResticPass(RepositoryPass):
         key: KeyMaterial,
         index: MemoryIndex,
         *,
-        lock: SharedLock,
+        lock: RepositoryLock,
         journal: Journal,
         encoder: BlobEncoder,
         pack_size: int,

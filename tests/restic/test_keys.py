@@ -218,7 +218,6 @@ def test_local_folders_are_named_for_exclusion() -> None:
         {"pack_size": 1000},
         {"settings": {"packs": 1}},
         {"settings": {"version": 3}},
-        {"settings": {"no_lock": "yes"}},
     ],
 )
 def test_bad_options_are_config_errors(place2: Place, changes: dict[str, object]) -> None:

@@ -49,7 +49,7 @@ def test_readers_hold_a_lock_too_unless_told_not_to(place2: Place) -> None:
     with place2.repository().reading():
         assert "already locked" in place2.restic("prune", fails=True)
     repository = place2.repository()
-    repository._options = place2.options(settings={"no_lock": True})
+    repository._options = place2.options(no_lock=True)
     with repository.reading():
         assert _locks(place2) == []
 

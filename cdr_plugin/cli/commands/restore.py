@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes, format_duration
-from cdr_plugin.cli.repositories import add_filter_arguments, add_repository_arguments, matches, open_repositories
-from cdr_plugin.contracts import Repository, StoredVersion
-from cdr_plugin.errors import UserError
-from cdr_plugin.model.blobs import BlobId
-from cdr_plugin.model.times import parse_time
+from cdr_plugin.cli.repositories import add_filter_arguments, add_repository_arguments, choose_version, open_repositories
 from cdr_plugin.restore import Overwrite, RestoreOptions, restore
-from cdr_plugin.top.pins import is_pin
 
 HELP = """Restore a version into a folder. VERSION is an ID, the start of one, or 'latest' (with --client and
 --path). Existing files are kept unless --overwrite says otherwise."""
-
-_SHORTEST_PREFIX = 4
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("version", metavar="VERSION")
@@ -41,12 +32,13 @@ def run(context: Context) -> int:
     options = context.options
     with ExitStack() as stack:
         repositories = [stack.enter_context(closing(r)) for r in open_repositories(context)]
-        repository, version = _choose(repositories, options)
+        chosen = choose_version(repositories, options.version, options)
+        version = chosen.version
         context.output.detail(f"restoring {version.id[:8]} of {version.snapshot.time} to {options.target}")
-        reader = stack.enter_context(repository.reading())
+        reader = stack.enter_context(chosen.repository.reading())
         summary = restore(
             reader,
-            BlobId(bytes.fromhex(version.snapshot.tree)),
+            chosen.tree(reader),
             RestoreOptions(
                 target=options.target.expanduser(),
                 include=options.include,
@@ -65,18 +57,3 @@ def run(context: Context) -> int:
         context.output.line(f"{summary.errors} items could not be restored; they are named above")
     context.output.summary({**dataclasses.asdict(summary), "snapshot_id": version.id})
     return 1 if summary.errors else 0
-
-
-def _choose(repositories: Sequence[Repository], options: argparse.Namespace) -> tuple[Repository, StoredVersion]:
-    """The one version that is meant; UserError when there is none, or more than one."""
-    versions = [(r, v) for r in repositories for v in r.versions() if not is_pin(v.snapshot)]
-    if options.version == "latest":
-        found = [(r, v) for r, v in versions if matches(v, options)]
-        if not found:
-            raise UserError("no version fits; see 'cdr snapshots'")
-        return max(found, key=lambda item: parse_time(item[1].snapshot.time))
-    found = [(r, v) for r, v in versions if v.id.startswith(options.version)]
-    if len(found) != 1 or len(options.version) < _SHORTEST_PREFIX:
-        problem = "no version" if not found else "more than one version" if len(found) > 1 else "too short an ID"
-        raise UserError(f"{options.version!r}: {problem}; see 'cdr snapshots'")
-    return found[0]
