@@ -9,7 +9,12 @@ from pathlib import Path
 
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes, format_duration
-from cdr_plugin.cli.repositories import add_filter_arguments, add_repository_arguments, choose_version, open_repositories
+from cdr_plugin.cli.repositories import (
+    add_filter_arguments,
+    add_repository_arguments,
+    choose_version,
+    open_repositories,
+)
 from cdr_plugin.restore import Overwrite, RestoreOptions, restore
 
 HELP = """Restore a version into a folder. VERSION is an ID, the start of one, or 'latest' (with --client and
