@@ -13,7 +13,7 @@ VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 BUILT_FROM := pyproject.toml hatch_build.py cdr_plugin/kernel/_kernel.c
 
-.PHONY: help demo test lint bench clean system
+.PHONY: help demo test lint bench bench-care clean system
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +38,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.run
 	$(IN_VENV) python -m bench.run $(BENCH_ARGS)
+
+bench-care: $(VENV)/.run
+	$(IN_VENV) python -m bench.care $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from bench.peak import TreePeak
+
 SECTOR = 512
 """Bytes; the unit in which the kernel counts a process's output."""
 
@@ -55,12 +57,14 @@ class Runner:
             log.write(f"\n$ {' '.join(command)}\n")
         started = time.perf_counter()
         child = os.posix_spawnp(command[0], command, self._environment, file_actions=self._files())
-        _, status, used = os.wait4(child, 0)
-        wall_s = time.perf_counter() - started
+        with TreePeak(child) as tree:
+            _, status, used = os.wait4(child, 0)
+            wall_s = time.perf_counter() - started
         if status != 0:
             code = os.waitstatus_to_exitcode(status)
             raise BenchError(f"{' '.join(command)}: exit code {code}\n{self._last_words()}")
-        return Cost(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, used.ru_oublock * SECTOR)
+        peak = max(used.ru_maxrss * 1024, tree.bytes)
+        return Cost(wall_s, used.ru_utime + used.ru_stime, peak, used.ru_oublock * SECTOR)
 
     def _files(self) -> Sequence[tuple[int, ...] | tuple[int, int, str, int, int]]:
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
