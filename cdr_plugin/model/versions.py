@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import msgspec
 
 from cdr_plugin.errors import FormatError
@@ -44,18 +46,61 @@ class Snapshot(msgspec.Struct, omit_defaults=True, kw_only=True):
     original: str = ""
     program_version: str = ""
     summary: SnapshotSummary | None = None
+    unknown: bytes = msgspec.field(default=b"", name=" unknown")
+    """A JSON object of the fields that this class does not know, those of the summary in a ``summary`` of
+    its own; empty when there are none. Other programs write them, and rewriting must not lose them."""
 
 
 _decoder = msgspec.json.Decoder(Snapshot)
+_encoder = msgspec.json.Encoder()
+_Fields: TypeAlias = dict[str, msgspec.Raw]
+_fields_decoder = msgspec.json.Decoder(_Fields)
+_NULL = msgspec.Raw(b"null")
+_KNOWN = frozenset(Snapshot.__struct_encode_fields__)
+_KNOWN_SUMMARY = frozenset(SnapshotSummary.__struct_encode_fields__)
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
-    return go_json(msgspec.json.encode(snapshot))
+    """The snapshot file: known fields in restic's order, then unknown ones as they were read."""
+    encoded = _encoder.encode(_without_unknown(snapshot))
+    if snapshot.unknown:
+        encoded = _merge(encoded, snapshot.unknown)
+    return go_json(encoded)
+
+
+def snapshot_fields(snapshot: Snapshot) -> dict[str, Any]:
+    """The known fields as JSON types, as ``--json`` shows them."""
+    fields: dict[str, Any] = msgspec.to_builtins(_without_unknown(snapshot))
+    return fields
 
 
 def decode_snapshot(data: Buffer) -> Snapshot:
-    """FormatError when ``data`` is no snapshot; unknown fields are ignored, as restic does."""
+    """FormatError when ``data`` is no snapshot; fields that nobody here knows are kept in ``unknown``."""
     try:
-        return _decoder.decode(data)
+        snapshot = _decoder.decode(data)
+        snapshot.unknown = _unknown(_fields_decoder.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"snapshot: {error}") from None
+    return snapshot
+
+
+def _without_unknown(snapshot: Snapshot) -> Snapshot:
+    return msgspec.structs.replace(snapshot, unknown=b"") if snapshot.unknown else snapshot
+
+
+def _unknown(fields: _Fields) -> bytes:
+    unknown = {name: value for name, value in fields.items() if name not in _KNOWN}
+    summary = _fields_decoder.decode(fields["summary"]) if fields.get("summary", _NULL) != _NULL else {}
+    of_summary = {name: value for name, value in summary.items() if name not in _KNOWN_SUMMARY}
+    if of_summary:
+        unknown["summary"] = msgspec.Raw(_encoder.encode(of_summary))
+    return _encoder.encode(unknown) if unknown else b""
+
+
+def _merge(known: bytes, unknown: bytes) -> bytes:
+    fields, more = _fields_decoder.decode(known), _fields_decoder.decode(unknown)
+    of_summary = more.pop("summary", None)
+    if of_summary is not None and "summary" in fields:
+        summary = _fields_decoder.decode(fields["summary"]) | _fields_decoder.decode(of_summary)
+        fields["summary"] = msgspec.Raw(_encoder.encode(summary))
+    return _encoder.encode(fields | more)
