@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cdr_plugin.assembly import groups_of, repository_options
@@ -32,13 +33,20 @@ def add_repository_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_repositories(context: Context) -> Iterator[Repository]:
     """Every repository that is meant, opened; the caller closes each."""
+    for _, open_ in repositories_to_open(context):
+        yield open_()
+
+
+def repositories_to_open(context: Context) -> Iterator[tuple[str, Callable[[], Repository]]]:
+    """Location and opener of every repository that is meant, for callers whom the trouble of one does
+    not keep from the others."""
     location = context.options.repo or _from_environment()
     if location is not None:
         options = RepositoryOptions(
             password=lambda: read_password(context.options.password_file, context.options.password_command),
             reporter=context.output,
         )
-        yield context.plugins.repository_format("restic").open(location, options)
+        yield location, partial(context.plugins.repository_format("restic").open, location, options)
         return
     stores = [tier for tier in context.tiers if tier.store is not None]
     if not stores:
@@ -49,7 +57,8 @@ def open_repositories(context: Context) -> Iterator[Repository]:
             if context.options.group in (None, group):
                 options = repository_options(tier.store, group, tier.state / group / "repository", context.output)
                 format_ = context.plugins.repository_format(tier.store.format)
-                yield format_.open(tier.store.repository_of(group), options)
+                location = tier.store.repository_of(group)
+                yield location, partial(format_.open, location, options)
 
 
 def _from_environment() -> str | None:
