@@ -9,6 +9,16 @@ import warnings
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from .blob_records import (
+    BLOB_RECORD,
+    LISTED_RECORD,
+    REPEAT_RECORD,
+    RUN_RECORD,
+    TOTALS_RECORD,
+    BlobRow,
+)
+from .blob_table import BlobTable
+from .index_scan import scan_index
 from .records import STAT_RECORD, StatRecord
 
 
@@ -52,4 +62,19 @@ else:
     scan_directory = _chosen.scan_directory
     read_files = _chosen.read_files
 
-__all__ = ["STAT_RECORD", "Chunker", "StatRecord", "in_use", "read_files", "scan_directory"]
+__all__ = [
+    "BLOB_RECORD",
+    "LISTED_RECORD",
+    "REPEAT_RECORD",
+    "RUN_RECORD",
+    "STAT_RECORD",
+    "TOTALS_RECORD",
+    "BlobRow",
+    "BlobTable",
+    "Chunker",
+    "StatRecord",
+    "in_use",
+    "read_files",
+    "scan_directory",
+    "scan_index",
+]

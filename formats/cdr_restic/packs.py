@@ -19,7 +19,11 @@ _COMPRESSED = struct.Struct("<BII32s")
 _LENGTH = struct.Struct("<I")
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 """Of the sealed header, restic's limit."""
-MIN_PACK_BYTES = _PLAIN.size + OVERHEAD + _LENGTH.size
+PLAIN_ENTRY_BYTES = _PLAIN.size
+COMPRESSED_ENTRY_BYTES = _COMPRESSED.size
+EMPTY_PACK_BYTES = OVERHEAD + _LENGTH.size
+"""What a pack takes besides its sealed blobs and their header entries."""
+MIN_PACK_BYTES = _PLAIN.size + EMPTY_PACK_BYTES
 _FIRST_CAPACITY = 1024 * 1024
 _HEADER_GUESS_BYTES = 32 * 1024
 
@@ -116,7 +120,17 @@ class PackBuilder:
         offset = self._used
         self._reserve(len(stored) + OVERHEAD)
         self._used = self._sealer.seal_into(self._view, offset, stored)
-        entry = PackEntry(type_, id_, offset, self._used - offset, plain)
+        return self._appended(PackEntry(type_, id_, offset, self._used - offset, plain))
+
+    def append_sealed(self, type_: BlobType, id_: bytes, sealed: Buffer, plain: int) -> PackEntry:
+        """A blob as another pack holds it: its seal does not depend on its place."""
+        offset = self._used
+        self._reserve(len(sealed))
+        self._used = offset + len(sealed)
+        self._view[offset : self._used] = sealed
+        return self._appended(PackEntry(type_, id_, offset, len(sealed), plain))
+
+    def _appended(self, entry: PackEntry) -> PackEntry:
         self.entries.append(entry)
         return entry
 

@@ -71,16 +71,16 @@ class ResticReader(RepositoryReader):
         self._executor: ThreadPoolExecutor | None = None
 
     def read(self, type_: BlobType, id_: BlobId) -> bytes:
-        place = Location.unpack(self._find(type_, id_))
+        place = self._find(type_, id_)
         behind = place.offset + place.length
         [(_, data)] = self._read_run(type_, Run(place.pack, place.offset, behind, 0, [(id_, place)]))
         return data
 
     def read_many(self, type_: BlobType, ids: Sequence[BlobId]) -> Iterator[tuple[BlobId, bytes]]:
-        # Packed locations sort as (pack, offset) and unpack where they are needed: a restore may
-        # ask for millions.
-        found = sorted((self._find(type_, id_), id_) for id_ in set(ids))
-        runs = plan_runs((id_, Location.unpack(packed)) for packed, id_ in found)
+        located = self._index.locate(type_, b"".join(ids))
+        for id_ in located.missing:
+            raise self._not_found(type_, id_)
+        runs = plan_runs(located.places())
         waiting: deque[tuple[int, Future[list[tuple[BlobId, bytes]]]]] = deque()
         under_way = 0
         try:
@@ -101,8 +101,8 @@ class ResticReader(RepositoryReader):
         return [self._size(type_, id_) for id_ in ids]
 
     def _size(self, type_: BlobType, id_: BlobId) -> int | None:
-        packed = self._index.find(type_, id_)
-        return None if packed is None else Location.unpack(packed).plain_length
+        place = self._index.find(type_, id_)
+        return None if place is None else place.plain_length
 
     def close(self) -> None:
         if self._executor is not None:
@@ -114,16 +114,21 @@ class ResticReader(RepositoryReader):
                 self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="restic-read")
             return self._executor.submit(self._read_run, type_, run)
 
-    def _find(self, type_: BlobType, id_: bytes) -> int:
-        packed = self._index.find(type_, id_)
-        if packed is None or not self._index.pack_name(packed >> 96):
-            raise NotFoundError(
-                f"{type_.name.lower()} blob {id_.hex()[:10]} is not in repository {self._storage.location}"
-            )
-        return packed
+    def _find(self, type_: BlobType, id_: bytes) -> Location:
+        place = self._index.find(type_, id_)
+        if place is None:
+            raise self._not_found(type_, id_)
+        return place
+
+    def _not_found(self, type_: BlobType, id_: bytes) -> NotFoundError:
+        return NotFoundError(
+            f"{type_.name.lower()} blob {id_.hex()[:10]} is not in repository {self._storage.location}"
+        )
 
     def _read_run(self, type_: BlobType, run: Run) -> list[tuple[BlobId, bytes]]:
         pack = self._index.pack_name(run.pack)
+        if not pack:  # still being written
+            raise self._not_found(type_, run.blobs[0][0])
         part = memoryview(self._storage.load_part(FileKind.DATA, pack, run.begin, run.end - run.begin))
         opener = self._opener()
         return [(BlobId(id_), self._open(opener, type_, id_, place, part, run)) for id_, place in run.blobs]

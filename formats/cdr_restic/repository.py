@@ -22,7 +22,7 @@ from cdr_restic.config import RepositoryConfig, load_config
 from cdr_restic.crypto import KeyMaterial
 from cdr_restic.encoding import BlobEncoder
 from cdr_restic.files import SealedFiles
-from cdr_restic.index import MemoryIndex, parse_index
+from cdr_restic.index import MemoryIndex
 from cdr_restic.journal import Journal
 from cdr_restic.keys import find_key
 from cdr_restic.locks import LockTimes, RepositoryLock
@@ -199,11 +199,9 @@ class ResticRepository(Repository):
         for name in names - self._index_files:
             data = files.load(FileKind.INDEX, name)
             try:
-                packs = parse_index(data, files.version)
+                self._index.load(data, files.version)
             except FormatError as error:
                 raise files.damaged(FileKind.INDEX, name, error) from None
-            for pack in packs:
-                self._index.add_pack(pack)
             self._index_files.add(name)
         return self._index
 

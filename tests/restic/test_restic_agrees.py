@@ -177,7 +177,7 @@ def test_payload_frames_are_stored_as_they_came_and_restic_reads_them(place2: Pl
             assert session.add(BlobType.DATA, blob_id(blob), blob, payload)
             sealed = len(frame) + 32
             # The index in memory knows what was stored.
-            assert session._index.find(BlobType.DATA, blob_id(blob)) >> 32 & 0xFFFFFFFF == sealed  # type: ignore[attr-defined]
+            assert session._index.find(BlobType.DATA, blob_id(blob)).length == sealed  # type: ignore[attr-defined]
         write_version(session, blobs)
     place2.check()
 
