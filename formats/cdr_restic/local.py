@@ -111,6 +111,17 @@ class LocalStorage(Storage):
         except OSError as error:
             raise storage_error(error, f"cannot read {self.describe(kind, name)}") from None
 
+    @contextlib.contextmanager
+    def opened(self, kind: FileKind, name: str) -> Iterator[int]:
+        try:
+            descriptor = os.open(self._path(kind, name), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise storage_error(error, f"cannot read {self.describe(kind, name)}") from None
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def size(self, kind: FileKind, name: str) -> int:
         try:
             status = self._path(kind, name).stat()
@@ -121,17 +132,28 @@ class LocalStorage(Storage):
         return status.st_size
 
     def list(self, kind: FileKind) -> Iterator[str]:
-        folder = self._root / kind
-        folders = [folder]
-        if kind is FileKind.DATA:
-            folders = [folder / f"{prefix:02x}" for prefix in range(256)]
-        for path in folders:
+        for path in self._folders(kind):
             try:
                 yield from filter(is_file_name, [found.name for found in path.iterdir()])
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 raise storage_error(error, f"cannot list {kind} of repository {self.location}") from None
+
+    def list_sizes(self, kind: FileKind) -> Iterator[tuple[str, int]]:
+        for folder in self._folders(kind):
+            try:
+                with os.scandir(folder) as found:
+                    sizes = [(entry.name, _regular_size(entry)) for entry in found if is_file_name(entry.name)]
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise storage_error(error, f"cannot list {kind} of repository {self.location}") from None
+            yield from [(name, size) for name, size in sizes if size is not None]
+
+    def _folders(self, kind: FileKind) -> list[Path]:
+        folder = self._root / kind
+        return [folder / f"{prefix:02x}" for prefix in range(256)] if kind is FileKind.DATA else [folder]
 
     def remove(self, kind: FileKind, name: str) -> None:
         try:
@@ -145,6 +167,15 @@ class LocalStorage(Storage):
         if kind is FileKind.DATA:
             return self._root / "data" / name[:2] / name
         return self._root / kind / name
+
+
+def _regular_size(entry: os.DirEntry[str]) -> int | None:
+    """None for what is gone by now, and for what is no file."""
+    try:
+        status = entry.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _group_bits(config: Path) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from hashlib import sha256
 
@@ -14,6 +16,8 @@ from cdr_plugin.model.blobs import Buffer
 
 is_file_name = re.compile(r"[0-9a-f]{64}").fullmatch
 """File names are the SHA-256 of the bytes; anything else in a folder is not part of the repository."""
+
+_PIECE_BYTES = 4 * 1024 * 1024
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 """Of a file that is loaded whole. restic's largest indexes (560,000 blobs) are below 150 MB."""
@@ -58,6 +62,30 @@ class Storage(ABC):
     @abstractmethod
     def list(self, kind: FileKind) -> Iterator[str]:
         """Names that ``is_file_name`` accepts, in no order."""
+
+    def list_sizes(self, kind: FileKind) -> Iterator[tuple[str, int]]:
+        """``list`` with the size of each file. The default asks for each; files that vanish meanwhile are left out."""
+        for name in self.list(kind):
+            try:
+                yield name, self.size(kind, name)
+            except NotFoundError:
+                continue
+
+    @contextmanager
+    def opened(self, kind: FileKind, name: str) -> Iterator[int]:
+        """A descriptor for reading a file on this machine that holds the bytes, perhaps a temporary copy.
+
+        The default copies in pieces of 4 MiB into a nameless file in ``$TMPDIR``, as restic does for packs.
+        """
+        size = self.size(kind, name)
+        with tempfile.TemporaryFile() as copy:
+            for offset in range(0, size, _PIECE_BYTES):
+                try:
+                    copy.write(self.load_part(kind, name, offset, min(_PIECE_BYTES, size - offset)))
+                except OSError as error:
+                    raise storage_error(error, f"cannot write a temporary file in {tempfile.gettempdir()}") from None
+            copy.flush()
+            yield copy.fileno()
 
     @abstractmethod
     def remove(self, kind: FileKind, name: str) -> None:
