@@ -352,6 +352,16 @@ class RepositoryReader(ABC):
         default reads them all; a format whose index knows the sizes answers from there."""
         return [self._size(type_, id_) for id_ in ids]
 
+    def blobs_of_pack(self, prefix: str) -> Sequence[tuple[BlobType, BlobId]]:
+        """What the one pack holds whose ID begins with ``prefix`` (hex); UserError for none and for
+        several, and from the default, for formats without packs."""
+        raise UserError("this repository's format has no packs to look into")
+
+    def pack_of(self, type_: BlobType, id_: BlobId) -> str | None:
+        """The ID (hex) of the pack that holds the blob, None where there is none; UserError from the
+        default, for formats without packs."""
+        raise UserError("this repository's format has no packs to look into")
+
     def _size(self, type_: BlobType, id_: BlobId) -> int | None:
         try:
             return len(self.read(type_, id_))
@@ -372,6 +382,8 @@ class RepositoryOptions:
     settings: Settings = field(default_factory=dict)
     retry_lock_s: float = 0
     """How long to try again while somebody else holds the lock."""
+    key_hint: str = ""
+    """The start of the ID of the key to try first."""
     no_lock: bool = False
     """Take no lock for reading, as where the storage is read-only."""
     reporter: Reporter = field(default_factory=Reporter)
@@ -406,6 +418,8 @@ class CheckOptions:
 
     read_data: bool = False
     subset: str = ""
+    check_unused: bool = False
+    """Count blobs that no version reaches as errors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from cdr_plugin.reporter import Reporter
 
@@ -28,6 +29,10 @@ from .formatting import printable
 
 if TYPE_CHECKING:
     from .progress import Bar
+
+_T = TypeVar("_T")
+_BATCH = 256
+"""Results written together: a write for each would cost more than making it."""
 
 BAR_EVERY_S = 0.1
 JSON_EVERY_S = 1.0
@@ -112,6 +117,40 @@ class Output(Reporter):
             with self._lock:
                 self._write_json(self._stdout, value)
 
+    def lines(self, texts: Iterable[str]) -> None:
+        """Many results for people, each shown as one line; nothing with ``--json``, but ``texts`` is
+        gone through all the same."""
+        for batch in _batches(texts):
+            if batch:
+                self.line("\n".join(map(printable, batch)))
+
+    def documents(self, values: Iterable[object]) -> None:
+        """Many results as lines of JSON; nothing without ``--json``, but ``values`` is gone through all
+        the same."""
+        for batch in _batches(values):
+            if self.as_json:
+                text = "".join(json.dumps(value) + "\n" for value in batch)
+                with self._lock:
+                    self._stdout.write(text)
+
+    @contextmanager
+    def array(self) -> Iterator[Callable[[object], None]]:
+        """One JSON array as the whole result, element by element as they are found; nothing without
+        ``--json``. What is raised inside leaves it without its end."""
+        mark = "["
+
+        def add(value: object) -> None:
+            nonlocal mark
+            if self.as_json:
+                with self._lock:
+                    self._stdout.write(mark + json.dumps(value))
+                mark = ","
+
+        yield add
+        if self.as_json:
+            with self._lock:
+                print("[]" if mark == "[" else "]", file=self._stdout, flush=True)
+
     def summary(self, fields: Mapping[str, Any]) -> None:
         """The ``summary`` object, last of all; nothing without ``--json``."""
         self.document({"message_type": "summary", **fields})
@@ -147,3 +186,18 @@ class Output(Reporter):
     def _write_json(self, stream: TextIO, value: object) -> None:
         # ASCII: what is no Unicode text (file names) arrives as escaped surrogates and breaks no encoder.
         print(json.dumps(value), file=stream, flush=True)
+
+
+def _batches(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """What came before an error is still shown."""
+    batch: list[_T] = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+    except Exception:
+        yield batch
+        raise
+    yield batch

@@ -16,6 +16,7 @@ from cdr_restic.crypto import KeyMaterial
 from cdr_restic.files import type_of
 from cdr_restic.index import Location, MemoryIndex
 from cdr_restic.opening import BlobOpener
+from cdr_restic.pack_lookup import blobs_of_pack
 from cdr_restic.storage import FileKind, Storage
 
 MAX_GAP_BYTES = 64 * 1024
@@ -103,6 +104,13 @@ class ResticReader(RepositoryReader):
     def _size(self, type_: BlobType, id_: BlobId) -> int | None:
         place = self._index.find(type_, id_)
         return None if place is None else place.plain_length
+
+    def blobs_of_pack(self, prefix: str) -> Sequence[tuple[BlobType, BlobId]]:
+        return blobs_of_pack(self._storage, self._key, self._index, prefix)
+
+    def pack_of(self, type_: BlobType, id_: BlobId) -> str | None:
+        place = self._index.find(type_, id_)
+        return None if place is None else self._index.pack_name(place.pack) or None
 
     def close(self) -> None:
         if self._executor is not None:

@@ -1,0 +1,1 @@
+"""Looking into versions: walking, listing, finding, comparing, and writing archives."""
