@@ -372,4 +372,4 @@ def hold_lock(chain: Chain) -> str:
     """An exclusive lock of somebody else in the repository; its file's name."""
     storage = LocalStorage(str(chain.repository))
     lock = {"time": now_text(), "exclusive": True, "hostname": "elsewhere", "username": "ann", "pid": 77}
-    return SealedFiles(storage, find_key(storage, PASSWORD), 2).save(FileKind.LOCKS, msgspec.json.encode(lock))
+    return SealedFiles(storage, find_key(storage, PASSWORD).master, 2).save(FileKind.LOCKS, msgspec.json.encode(lock))

@@ -7,7 +7,7 @@ from cdr_plugin.errors import FormatError, UserError
 from cdr_plugin.kernel.polynomial import random_polynomial
 from cdr_restic.config import new_config, parse_polynomial, save_config
 from cdr_restic.crypto import KeyMaterial
-from cdr_restic.keys import Scrypt, add_key, measured_scrypt
+from cdr_restic.keys import OpenedKey, Scrypt, add_key, checked_password, measured_scrypt
 from cdr_restic.options import check_options
 from cdr_restic.repository import ResticRepository
 from cdr_restic.storage import FileKind, Storage
@@ -26,15 +26,13 @@ def create_repository(
     check_options(options)
     polynomial = chosen_polynomial(chunker)
     _refuse_existing(storage)
-    password = options.password()
-    if not password:
-        raise UserError("an empty password protects nothing: choose another one")
+    password = checked_password(options.password())
     key = KeyMaterial.random()
     config = new_config(options.settings.get("version", 2), polynomial)
     storage.make_folders()
-    add_key(storage, key, password, scrypt or measured_scrypt())
+    key_id = add_key(storage, key, password, scrypt or measured_scrypt())
     save_config(storage, key, config)
-    return ResticRepository(storage, key, config, options)
+    return ResticRepository(storage, OpenedKey(key_id, key), config, options)
 
 
 def chosen_polynomial(chunker: Settings) -> int:

@@ -20,8 +20,8 @@ _ours = False
 def hangup_ignored() -> Iterator[None]:
     """SIGHUP does not end this process while any such block lasts; handlers of others stay.
 
-    Only the main thread can change that: a program that opens repositories in other threads
-    ignores SIGHUP itself.
+    Only the main thread can change that: a program that takes locks in other threads ignores
+    SIGHUP from its start, as the command line of CDR does for commands that open repositories.
     """
     _enter()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cdr_plugin.contracts import (
@@ -24,8 +24,8 @@ from cdr_restic.encoding import BlobEncoder
 from cdr_restic.files import SealedFiles
 from cdr_restic.index import MemoryIndex
 from cdr_restic.journal import Journal
-from cdr_restic.keys import find_key
-from cdr_restic.locks import LockTimes, RepositoryLock
+from cdr_restic.keys import OpenedKey, find_key
+from cdr_restic.locks import LockTimes, NoLock, RepositoryLock
 from cdr_restic.options import check_options
 from cdr_restic.reading import ResticReader
 from cdr_restic.recovery import recover_packs
@@ -39,6 +39,8 @@ class Held:
 
     files: SealedFiles
     key: KeyMaterial
+    key_id: str
+    """Of the key file that opened it."""
     lock: RepositoryLock
     journal: Journal
     options: RepositoryOptions
@@ -55,8 +57,8 @@ def open_repository(
             f"there is no repository at {storage.location} (it has no config file); "
             "check the location, or create one there"
         )
-    key = find_key(storage, options.password())
-    return ResticRepository(storage, key, load_config(storage, key), options, times)
+    key = find_key(storage, options.password(), options.key_hint)
+    return ResticRepository(storage, key, load_config(storage, key.master), options, times)
 
 
 class ResticRepository(Repository):
@@ -66,15 +68,17 @@ class ResticRepository(Repository):
     def __init__(
         self,
         storage: Storage,
-        key: KeyMaterial,
+        key: OpenedKey,
         config: RepositoryConfig,
         options: RepositoryOptions,
         times: LockTimes | None = None,
     ) -> None:
         self.id = config.id
         self.location = storage.location
+        self.key_id = key.id
+        """Of the key file that opened it, or that replaced that one since."""
         self._storage = storage
-        self._key = key
+        self._key = key.master
         self._config = config
         self._options = options
         self._times = times or LockTimes()
@@ -125,15 +129,34 @@ class ResticRepository(Repository):
         )
 
     @contextmanager
-    def exclusive(self) -> Iterator[Held]:
+    def exclusive(self, *, only_looks: bool = False, with_versions: bool = True) -> Iterator[Held]:
         """The repository under its exclusive lock, for care. What was kept from earlier passes is
-        forgotten: it may not be true any more."""
-        with Journal(self._options.state, self.id) as journal:
+        forgotten: it may not be true any more. What ``only_looks`` needs no lock if the user wants
+        none. Without ``with_versions`` damaged snapshots keep nobody out."""
+        with ExitStack() as stack:
             files = self.files()
-            self._config.check_writable(self.location)
-            with self._lock(files, journal, exclusive=True) as lock:
-                self._index, self._snapshots = None, {}
-                yield Held(files, self._key, lock, journal, self._options, tuple(self._load_versions(files)))
+            journal = Journal(None, self.id)
+            lock: RepositoryLock = NoLock()
+            if not (only_looks and self._options.no_lock):
+                journal = stack.enter_context(Journal(self._options.state, self.id))
+                if not only_looks:
+                    self._config.check_writable(self.location)
+                lock = stack.enter_context(self._lock(files, journal, exclusive=True))
+            self._index, self._snapshots = None, {}
+            versions = tuple(self._load_versions(files)) if with_versions else ()
+            yield Held(files, self._key, self.key_id, lock, journal, self._options, versions)
+
+    @contextmanager
+    def shared(self, *, only_looks: bool = False) -> Iterator[SealedFiles]:
+        """The repository's files under a shared lock. What ``only_looks`` needs none if the user
+        wants none."""
+        files = self.files()
+        if only_looks and self._options.no_lock:
+            yield files
+            return
+        retry_s = self._options.retry_lock_s
+        with RepositoryLock(files, lambda name: None, self._options.reporter, self._times, retry_s=retry_s):
+            yield files
 
     def care(self) -> RepositoryCare:
         from cdr_restic.care import ResticCare
@@ -167,12 +190,7 @@ class ResticRepository(Repository):
 
     @contextmanager
     def _reading(self) -> Iterator[RepositoryReader]:
-        files = self.files()
-        lock: AbstractContextManager[object] = nullcontext()
-        if not self._options.no_lock:
-            retry_s = self._options.retry_lock_s
-            lock = RepositoryLock(files, lambda name: None, self._options.reporter, self._times, retry_s=retry_s)
-        with lock:
+        with self.shared(only_looks=True) as files:
             reader = ResticReader(self._storage, self._key, self._load_index(files))
             try:
                 yield reader

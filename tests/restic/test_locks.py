@@ -16,7 +16,8 @@ from cdr_plugin.model.blobs import BlobType
 from cdr_restic.files import SealedFiles
 from cdr_restic.host import host_name, now_text
 from cdr_restic.local import LocalStorage
-from cdr_restic.locks import LockFile, LockTimes, is_stale
+from cdr_restic.lock_files import LockFile, is_stale
+from cdr_restic.locks import LockTimes
 from cdr_restic.storage import FileKind
 from tests.restic.world import Place, add_blob, some_blobs, write_version
 
@@ -72,7 +73,7 @@ def test_an_exclusive_lock_is_named_and_left_alone(place2: Place) -> None:
 )
 def test_a_stale_exclusive_lock_still_blocks_and_says_what_to_do(place2: Place, fields: dict[str, object]) -> None:
     name = _foreign_lock(place2, **fields)
-    with pytest.raises(LockedError, match="the lock is stale, remove it with 'restic unlock'"):
+    with pytest.raises(LockedError, match="the lock is stale, remove it with 'cdr unlock' or 'restic unlock'"):
         place2.repository().writing().__enter__()
     assert _locks(place2) == [name]
     place2.restic("unlock")
@@ -104,7 +105,7 @@ def test_an_unreadable_lock_blocks_and_an_empty_one_does_not(place2: Place) -> N
     with place2.repository().writing():
         pass
     (place2.folder / "locks" / ("2" * 64)).write_bytes(b"some bytes that are no lock")
-    with pytest.raises(LockedError, match="lock 2222222222 cannot be read"):
+    with pytest.raises(LockedError, match="locks 2222222222 of repository .* is damaged.*'cdr unlock --remove-all'"):
         place2.repository().writing().__enter__()
 
 

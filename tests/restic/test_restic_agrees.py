@@ -79,7 +79,7 @@ def made_by_restic(original: Place, tmp_path: Path) -> Place:
     place = original.copy(tmp_path)
     storage = LocalStorage(str(place.folder))
     slow = list(storage.list(FileKind.KEYS))
-    add_key(storage, find_key(storage, place.password), place.password, QUICK)
+    add_key(storage, find_key(storage, place.password).master, place.password, QUICK)
     for name in slow:
         storage.remove(FileKind.KEYS, name)
     return place

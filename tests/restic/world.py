@@ -20,7 +20,7 @@ from cdr_plugin.reporter import Reporter
 from cdr_restic.config import load_config
 from cdr_restic.creating import create_repository
 from cdr_restic.crypto import KeyMaterial
-from cdr_restic.keys import Scrypt, find_key
+from cdr_restic.keys import OpenedKey, Scrypt, find_key
 from cdr_restic.local import LocalStorage
 from cdr_restic.locks import LockTimes
 from cdr_restic.recovery import verify_pack
@@ -29,7 +29,7 @@ from cdr_restic.storage import FileKind, Storage
 
 PASSWORD = "correct horse"
 QUICK = Scrypt(1024, 8, 1)
-AT_ONCE = LockTimes(settle_s=0)
+AT_ONCE = LockTimes(settle_s=0, unreadable_s=())
 TIME = "2024-02-03T04:05:06Z"
 
 
@@ -55,8 +55,13 @@ class Place:
     @property
     def key(self) -> KeyMaterial:
         if self.known_key is None:
-            self.known_key = find_key(LocalStorage(str(self.folder)), self.password)
+            self.known_key = find_key(LocalStorage(str(self.folder)), self.password).master
         return self.known_key
+
+    @property
+    def key_id(self) -> str:
+        """Of the one key that there is at first."""
+        return min(LocalStorage(str(self.folder)).list(FileKind.KEYS))
 
     def options(self, **changes: object) -> RepositoryOptions:
         values: dict[str, object] = {"state": self.state, "pack_size": 16 * 1024, "reporter": self.notes}
@@ -66,7 +71,7 @@ class Place:
         """Opened without the checks of options, so that packs may be small."""
         storage = storage or LocalStorage(str(self.folder))
         config = load_config(LocalStorage(str(self.folder)), self.key)
-        return ResticRepository(storage, self.key, config, self.options(), times)
+        return ResticRepository(storage, OpenedKey(self.key_id, self.key), config, self.options(), times)
 
     def restic(self, *arguments: str, fails: bool = False) -> str:
         """Standard output; with ``fails``, all output of a run that must not succeed."""

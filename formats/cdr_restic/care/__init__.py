@@ -37,7 +37,7 @@ class ResticCare(RepositoryCare):
     def check(self, options: CheckOptions) -> CheckReport:
         from cdr_restic.care.check import check
 
-        with self._repository.exclusive() as held:
+        with self._repository.exclusive(only_looks=True, with_versions=False) as held:
             return check(held, options)
 
     def forget(self, ids: Sequence[str], prune: PruneOptions | None = None) -> PruneReport | None:
@@ -51,7 +51,7 @@ class ResticCare(RepositoryCare):
     def prune(self, options: PruneOptions, without: Sequence[str] = ()) -> PruneReport:
         from cdr_restic.care.prune import prune
 
-        with self._repository.exclusive() as held:
+        with self._repository.exclusive(only_looks=options.dry_run) as held:
             return prune(held, options, without=without)
 
     def replace_versions(self, changed: Mapping[str, Snapshot]) -> Mapping[str, str]:
@@ -63,29 +63,32 @@ class ResticCare(RepositoryCare):
     def keys(self) -> Sequence[KeyInfo]:
         from cdr_restic.care.keys import list_keys
 
-        return list_keys(self._storage, self._key, self._options)
+        with self._repository.shared(only_looks=True) as files:
+            return list_keys(files.storage, self._repository.key_id, self._options.reporter)
 
     def add_key(self, password: str, user: str = "", host: str = "") -> str:
         from cdr_restic.care.keys import add_password
 
-        return add_password(self._storage, self._key, password, user, host)
+        with self._repository.shared() as files:
+            return add_password(files.storage, self._key, password, user, host)
 
     def remove_key(self, id_: str) -> None:
         from cdr_restic.care.keys import remove_key
 
-        with self._repository.exclusive() as held:
+        with self._repository.exclusive(with_versions=False) as held:
             remove_key(held, id_)
 
     def change_password(self, password: str) -> str:
         from cdr_restic.care.keys import change_password
 
-        with self._repository.exclusive() as held:
-            return change_password(held, password)
+        with self._repository.exclusive(with_versions=False) as held:
+            self._repository.key_id = change_password(held, password)
+            return self._repository.key_id
 
     def unlock(self, *, all_locks: bool = False) -> int:
         from cdr_restic.care.unlock import unlock
 
-        return unlock(self._repository.files(), all_locks=all_locks)
+        return unlock(self._repository.files(), self._options.reporter, all_locks=all_locks)
 
     def repair_index(self, *, read_all_packs: bool = False) -> RepairReport:
         from cdr_restic.care.repair_index import repair_index
