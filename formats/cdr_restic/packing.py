@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from cdr_plugin.model.blobs import BlobType, Buffer
+from cdr_plugin.model.blobs import BlobType
 from cdr_restic.crypto import KeyMaterial, Sealer
 from cdr_restic.files import SealedFiles
 from cdr_restic.index import FULL_INDEX_BLOBS, IndexedPack, encode_index
 from cdr_restic.journal import Journal
-from cdr_restic.packs import PackBuilder, PackEntry
+from cdr_restic.packs import PackBuilder
 from cdr_restic.storage import FileKind
 from cdr_restic.uploads import PackUploads, StoredPack
 
@@ -38,13 +38,15 @@ class PackWriter:
         numbers: PackNumbers,
         pack_size: int,
         check: Callable[[], None],
+        confirm: Callable[[], None] | None = None,
     ) -> None:
-        """``check`` raises when nothing more may be written."""
+        """``check`` raises when nothing more may be written. ``confirm`` does so too, after asking the
+        storage, before packs are listed: who removed our lock may have pruned what no index lists."""
         self._files = files
         self._journal = journal
         self._numbers = numbers
         self._pack_size = pack_size
-        self._check = check
+        self._confirm = confirm or check
         self._sealer = Sealer(key)
         self._uploads = PackUploads(files.storage, journal, check)
         # Data and trees never share a pack.
@@ -81,7 +83,7 @@ class PackWriter:
         if not self._unindexed:
             return
         try:
-            self._check()
+            self._confirm()
             self.index_files.add(self._files.save(FileKind.INDEX, encode_index(self._unindexed)))
         except BaseException as error:
             # Whether the file is in place is unknown: trying again could index packs twice.
@@ -89,6 +91,11 @@ class PackWriter:
             raise
         self._unindexed = []
         self._unindexed_blobs = 0
+
+    def take_unindexed(self) -> list[IndexedPack]:
+        """The packs that are stored and in no index file yet, for the caller to list."""
+        taken, self._unindexed, self._unindexed_blobs = self._unindexed, [], 0
+        return taken
 
     def flush(self) -> None:
         """Returns when everything added is durable and indexed."""
