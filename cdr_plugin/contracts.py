@@ -315,6 +315,11 @@ class Repository(ABC):
     def chunker(self) -> Settings:
         """Splitter parameters that make blobs equal those of the format's own programs."""
 
+    @property
+    def format_version(self) -> str:
+        """The version of its format, for people, such as ``v2``; empty where there is but one."""
+        return ""
+
     @abstractmethod
     def writing(self) -> AbstractContextManager[RepositoryPass]:
         """Take the lock, repair what a crash of ours left, load the index. LockedError."""

@@ -96,6 +96,10 @@ class ResticRepository(Repository):
             "average_bits": 20,
         }
 
+    @property
+    def format_version(self) -> str:
+        return f"v{self._config.version}"
+
     def writing(self) -> AbstractContextManager[RepositoryPass]:
         return self._writing()
 
