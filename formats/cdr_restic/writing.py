@@ -45,7 +45,7 @@ class ResticPass(RepositoryPass):
         self._encoder = encoder
         self._versions = list(versions)
         self._reader = ResticReader(files.storage, key, index)
-        self._packs = PackWriter(files, key, journal, index, pack_size, lock.check)
+        self._packs = PackWriter(files, key, journal, index, pack_size, lock.check, lock.confirm)
 
     @property
     def index_files(self) -> set[str]:
