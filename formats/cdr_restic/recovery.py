@@ -1,4 +1,4 @@
-"""What a crashed pass left: packs in place that no index lists are verified and indexed."""
+"""What a crashed pass or prune left: packs in place that no index lists are verified and indexed, or removed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_plugin.reporter import Reporter
-from cdr_restic.crypto import KeyMaterial
+from cdr_restic.crypto import KeyMaterial, Sealer
 from cdr_restic.files import SealedFiles
 from cdr_restic.index import IndexedPack, MemoryIndex, encode_index
 from cdr_restic.journal import Journal
@@ -34,18 +34,29 @@ def verify_pack(storage: Storage, key: KeyMaterial, name: str) -> list[PackEntry
     return entries
 
 
+def _is_copy(storage: Storage, key: KeyMaterial, index: MemoryIndex, name: str) -> bool:
+    size = storage.size(FileKind.DATA, name)
+    entries = load_header(lambda o, n: storage.load_part(FileKind.DATA, name, o, n), size, Sealer(key))
+    return all(index.has(entry.type, entry.id) for entry in entries)
+
+
 def recover_packs(
     files: SealedFiles, key: KeyMaterial, index: MemoryIndex, journal: Journal, reporter: Reporter
 ) -> list[str]:
     """Index the packs of ``journal`` that are stored but not indexed; names of new index files.
 
-    Packs that do not verify stay as they are, and are reported: ``restic prune`` removes them.
+    A pack of blobs that are all indexed elsewhere is a copy that pruning was about to make: it is removed. Nobody
+    else indexes it meanwhile, since that takes the exclusive lock. Packs that do not verify stay as they are, and are reported: ``restic prune`` removes
+    them.
     """
     found = []
     for name in journal.packs:
         if index.has_pack(name):
             continue
         try:
+            if _is_copy(files.storage, key, index, name):
+                files.storage.remove(FileKind.DATA, name)
+                continue
             entries = verify_pack(files.storage, key, name)
             if files.version < 2 and any(entry.plain for entry in entries):
                 raise FormatError("compressed blobs in a repository of version 1")

@@ -206,7 +206,7 @@ def test_a_group_readable_config_makes_group_readable_files(place2: Place) -> No
 def test_many_blobs_are_indexed_in_several_files_and_each_pack_in_one(
     place2: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdr_restic.writing.FULL_INDEX_BLOBS", 100)
+    monkeypatch.setattr("cdr_restic.packing.FULL_INDEX_BLOBS", 100)
     with place2.repository().writing() as session:
         write_version(session, some_blobs(500))
     assert len(list(LocalStorage(str(place2.folder)).list(FileKind.INDEX))) > 2
