@@ -16,22 +16,40 @@ _MAX_PASSWORD_BYTES = 64 * 1024
 
 
 def read_password(file: Path | None, command: str | None, environment: Mapping[str, str] = os.environ) -> str:
-    """The repository's password, by restic's rules: file, command, then restic's variables."""
+    """The repository's password, by restic's rules: file or command, as given, else as restic's
+    variables say; then its own variable, then a terminal. UserError."""
+    if file is None and command is None:
+        named = environment.get("RESTIC_PASSWORD_FILE")
+        file, command = Path(named) if named else None, environment.get("RESTIC_PASSWORD_COMMAND") or None
     if file is not None and command is not None:
         raise UserError("both a password file and a password command are given; choose one")
     if file is not None:
         return _from_file(file)
     if command is not None:
         return _from_command(command)
-    if environment.get("RESTIC_PASSWORD_FILE"):
-        return _from_file(Path(environment["RESTIC_PASSWORD_FILE"]))
-    if environment.get("RESTIC_PASSWORD_COMMAND"):
-        return _from_command(environment["RESTIC_PASSWORD_COMMAND"])
     if environment.get("RESTIC_PASSWORD"):
         return environment["RESTIC_PASSWORD"]
-    if sys.stdin is not None and sys.stdin.isatty():
+    if _on_terminal():
         return _checked(getpass.getpass("repository password: "), "password")
-    raise UserError("no password: set 'store.password_file' in the configuration, or RESTIC_PASSWORD_FILE")
+    raise UserError(
+        "no password: give --password-file, set 'store.password_file' in the configuration, or RESTIC_PASSWORD_FILE"
+    )
+
+
+def read_new_password(file: Path | None) -> str:
+    """A password to be: from a file, or typed twice on a terminal; UserError otherwise."""
+    if file is not None:
+        return _from_file(file)
+    if not _on_terminal():
+        raise UserError("no new password: give --new-password-file, there is no terminal to ask for it")
+    password = _checked(getpass.getpass("new password: "), "new password")
+    if getpass.getpass("the same again: ") != password:
+        raise UserError("the two passwords differ; nothing was changed")
+    return password
+
+
+def _on_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _from_file(path: Path) -> str:
@@ -40,21 +58,28 @@ def _from_file(path: Path) -> str:
             data = file.read(_MAX_PASSWORD_BYTES)
     except OSError as error:
         raise UserError(f"password file {path}: {error.strerror}") from None
-    return _checked(_decoded(data), f"password file {path}")
+    what = f"password file {path}"
+    return _checked(_decoded(data, what), what)
 
 
 def _from_command(command: str) -> str:
     try:
         done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True)
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+    except subprocess.CalledProcessError as error:  # whose text holds the command, and that a secret perhaps
+        raise UserError(f"password command failed with exit code {error.returncode}") from None
+    except (OSError, ValueError, IndexError) as error:
         raise UserError(f"password command failed: {error}") from None
-    return _checked(_decoded(done.stdout[:_MAX_PASSWORD_BYTES]), "password command")
+    return _checked(_decoded(done.stdout[:_MAX_PASSWORD_BYTES], "password command"), "password command")
 
 
-def _decoded(data: bytes) -> str:
-    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+def _decoded(data: bytes, what: str) -> str:
+    """UserError for what its byte order mark belies. Without one, any bytes are a password."""
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
-            return data.decode(encoding, "strict").strip()
+            try:
+                return data.decode(encoding).removeprefix("\ufeff").strip()
+            except UnicodeDecodeError:
+                raise UserError(f"{what}: it begins like {encoding} text and is none") from None
     return data.decode("utf-8", "surrogateescape").strip()
 
 

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from cdr_plugin.assembly import groups_of, repository_options
-from cdr_plugin.contracts import Repository, RepositoryOptions, RepositoryReader, StoredVersion
+from cdr_plugin.contracts import Repository, RepositoryReader, StoredVersion
 from cdr_plugin.errors import UserError
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.names import quote_name
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.model.trees import decode_tree
-from cdr_plugin.passwords import read_password
 from cdr_plugin.top.pins import is_pin
 
 from .context import Context
+from .repository_arguments import add_repository_arguments as add_repository_arguments
+from .repository_arguments import adjusted, given_location, given_options
 
 _SHORTEST_PREFIX = 4
-
-
-def add_repository_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--repo", "-r", metavar="LOCATION", help="a repository, without any configuration file")
-    parser.add_argument("--password-file", "-p", type=Path, metavar="FILE")
-    parser.add_argument("--password-command", metavar="COMMAND")
-    parser.add_argument("--group", "-G", help="the repository of this group only")
 
 
 def open_repositories(context: Context) -> Iterator[Repository]:
@@ -40,12 +35,11 @@ def open_repositories(context: Context) -> Iterator[Repository]:
 def repositories_to_open(context: Context) -> Iterator[tuple[str, Callable[[], Repository]]]:
     """Location and opener of every repository that is meant, for callers whom the trouble of one does
     not keep from the others."""
-    location = context.options.repo or _from_environment()
+    _ignore_hangup()
+    given = context.options
+    location = given_location(given)
     if location is not None:
-        options = RepositoryOptions(
-            password=lambda: read_password(context.options.password_file, context.options.password_command),
-            reporter=context.output,
-        )
+        options = given_options(given, context.output)
         yield location, partial(context.plugins.repository_format("restic").open, location, options)
         return
     stores = [tier for tier in context.tiers if tier.store is not None]
@@ -54,21 +48,27 @@ def repositories_to_open(context: Context) -> Iterator[tuple[str, Callable[[], R
     for tier in stores:
         assert tier.store is not None
         for group in groups_of(context.config, tier):
-            if context.options.group in (None, group):
+            if given.group in (None, group):
                 options = repository_options(tier.store, group, tier.state / group / "repository", context.output)
                 format_ = context.plugins.repository_format(tier.store.format)
                 location = tier.store.repository_of(group)
-                yield location, partial(format_.open, location, options)
+                yield location, partial(format_.open, location, adjusted(options, given))
 
 
-def _from_environment() -> str | None:
-    file = os.environ.get("RESTIC_REPOSITORY_FILE")
-    if file and "RESTIC_REPOSITORY" not in os.environ:
-        try:
-            return Path(file).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise UserError(f"RESTIC_REPOSITORY_FILE {file}: {error.strerror}") from None
-    return os.environ.get("RESTIC_REPOSITORY")
+def open_one_repository(context: Context) -> Repository:
+    """The one repository that is meant, opened; the caller closes it. UserError when several are."""
+    meant = list(repositories_to_open(context))
+    if len(meant) != 1:
+        named = ", ".join(location for location, _ in meant) or "none"
+        raise UserError(f"this needs one repository, and these are meant: {named}; choose with -r, -T or --group")
+    return meant[0][1]()
+
+
+def _ignore_hangup() -> None:
+    """As restic does: 'restic unlock' sends this signal to ask whether the process of a lock lives."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser) -> None:
