@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import pluggy
 
@@ -340,6 +340,14 @@ class Repository(ABC):
         """Forget keys and close connections."""
 
 
+class StoredSize(NamedTuple):
+    """Bytes that a blob takes in a repository, and would take if it were not compressed."""
+
+    stored: int
+    uncompressed: int
+    is_compressed: bool
+
+
 class RepositoryReader(ABC):
     """Reads blobs. May be used by several threads at once."""
 
@@ -356,6 +364,11 @@ class RepositoryReader(ABC):
         """Plaintext bytes of each blob, None where there is none, in the order of ``ids``. The
         default reads them all; a format whose index knows the sizes answers from there."""
         return [self._size(type_, id_) for id_ in ids]
+
+    def stored_sizes(self, type_: BlobType, ids: Sequence[BlobId]) -> Sequence[StoredSize | None]:
+        """What each blob takes in the repository, None where there is none, in the order of ``ids``. The
+        default knows of no seals and no compression."""
+        return [None if size is None else StoredSize(size, size, False) for size in self.sizes(type_, ids)]
 
     def blobs_of_pack(self, prefix: str) -> Sequence[tuple[BlobType, BlobId]]:
         """What the one pack holds whose ID begins with ``prefix`` (hex); UserError for none and for

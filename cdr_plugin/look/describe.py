@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from cdr_plugin.contracts import StoredVersion
 from cdr_plugin.errors import FormatError
 from cdr_plugin.look.walk import shown
@@ -21,6 +19,7 @@ from cdr_plugin.model.trees import (
     GO_SYMLINK,
     Node,
 )
+from cdr_plugin.model.versions import snapshot_fields
 
 _LETTERS = "dalTLDpSugct?"
 """Of Go's mode bits from 31 downwards."""
@@ -61,9 +60,8 @@ def long_line(path: str, node: Node) -> str:
 
 def snapshot_object(version: StoredVersion) -> dict[str, Any]:
     """The first object of ``ls --json``."""
-    fields: dict[str, Any] = msgspec.to_builtins(version.snapshot)
     return {
-        **fields,
+        **snapshot_fields(version.snapshot),
         "id": version.id,
         "short_id": version.id[:8],
         "message_type": "snapshot",

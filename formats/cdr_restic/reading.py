@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
-from cdr_plugin.contracts import RepositoryReader
+from cdr_plugin.contracts import RepositoryReader, StoredSize
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_restic.crypto import KeyMaterial
+from cdr_restic.crypto import OVERHEAD, KeyMaterial
 from cdr_restic.files import type_of
 from cdr_restic.index import Location, MemoryIndex
 from cdr_restic.opening import BlobOpener
@@ -104,6 +104,12 @@ class ResticReader(RepositoryReader):
     def _size(self, type_: BlobType, id_: BlobId) -> int | None:
         place = self._index.find(type_, id_)
         return None if place is None else place.plain_length
+
+    def stored_sizes(self, type_: BlobType, ids: Sequence[BlobId]) -> Sequence[StoredSize | None]:
+        return [
+            None if place is None else StoredSize(place.length, place.plain_length + OVERHEAD, place.plain > 0)
+            for place in (self._index.find(type_, id_) for id_ in ids)
+        ]
 
     def blobs_of_pack(self, prefix: str) -> Sequence[tuple[BlobType, BlobId]]:
         return blobs_of_pack(self._storage, self._key, self._index, prefix)
