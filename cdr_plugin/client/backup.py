@@ -123,9 +123,8 @@ class _Run:
         )
 
     def _old_catalog(self) -> Path | None:
-        if self.previous is None:
-            return None
-        path = self.state.catalog_path(self.previous.number, self.generation)
+        """That of the newest version; before the first one, what was adopted, if anything."""
+        path = self.state.catalog_path(self.number - 1, self.generation)
         return path if path.exists() else None
 
     def _capture(self, spooler: Spooler, result: ArchiveResult, new_catalog: Path) -> None:

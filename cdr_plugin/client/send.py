@@ -11,16 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
+from cdr_plugin.client.baseline import take_baseline
 from cdr_plugin.client.receipts import read_receipts
 from cdr_plugin.client.spooler import spool_path
 from cdr_plugin.client.state import SegmentRow
 from cdr_plugin.client.states import SegmentEvent, SegmentState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import IntegrityError, NotFoundError
+from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError
 from cdr_plugin.files import exclusive
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
-from cdr_plugin.parcel.naming import enrolment_name, folder_id, head_name, segment_name
+from cdr_plugin.parcel.naming import Answer, answer_name, enrolment_name, folder_id, head_name, segment_name
 from cdr_plugin.reporter import Reporter
 
 _HEAD_EVERY = 8  # segments; a reader beside us sees progress at the price of one small object
@@ -63,12 +64,27 @@ class _Sender:
 
     def run(self) -> SendResult:
         read_receipts(self._client, self._storage, self._folder, self._reporter)
+        self._take_baseline()
         self._send_enrolment()
         self._send_segments()
         self._state.mark_in_transit()
         read_receipts(self._client, self._storage, self._folder, self._reporter)
         self._result.segments_waiting, self._result.bytes_waiting = self._state.queue()
         return self._result
+
+    def _take_baseline(self) -> None:
+        """What the operator let us adopt, if anything; what is wrong with it does not stop the sending."""
+        try:
+            taken = take_baseline(self._client, self._storage, self._folder, self._reporter)
+        except NotFoundError:
+            return
+        except NotConvenientError as error:
+            self._reporter.note(str(error))
+        except IntegrityError as error:
+            self._reporter.error(answer_name(self._folder, Answer.BASELINE), "receive", f"{error}; ignored")
+        else:
+            if taken is not None:
+                self._reporter.note(f"{self._client.name}: {taken.text}")
 
     def _send_enrolment(self) -> None:
         """Until the first receipt shows that the tier knows us; the same request does no harm twice."""

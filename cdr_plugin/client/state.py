@@ -174,6 +174,47 @@ class ClientState(TierState):
                     (SEGMENT.next(row.state, event), row.parcel_ord, row.index, row.state),
                 )
 
+    # --- what an adoption gave ---
+
+    def baseline_parcel(self, series: bytes) -> int:
+        """The parcel that stands for a baseline: nothing of it travels, it has no key."""
+        with self._db.transaction() as db:
+            db.execute("INSERT OR IGNORE INTO parcels (id, secret, closed) VALUES (?, x'', 1)", (series,))
+            return int(db.execute("SELECT ord FROM parcels WHERE id=?", (series,)).fetchone()[0])
+
+    def baseline_parts(self, parcel: int) -> set[int]:
+        """Numbers of the parts that are recorded."""
+        return {row[0] for row in self._db.connection.execute("SELECT idx FROM segments WHERE parcel=?", (parcel,))}
+
+    def add_baseline_part(self, parcel: int, number: int, keys: bytes) -> None:
+        """From now on these blobs are known, as if their segment had been released."""
+        with self._db.transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO segments VALUES (?, ?, 0, x'', ?, ?)",
+                (parcel, number, SegmentState.RELEASED, keys),
+            )
+
+    def end_baseline(self, serial: int, parcel: int, newest: VersionRow | None) -> None:
+        """The baseline is taken. ``newest``, when it is newer than any version of ours, is the one
+        that our next version follows; its record is not here."""
+        with self._db.transaction() as db:
+            if newest is not None:
+                db.execute(
+                    "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state, snapshot) "
+                    "SELECT ?,?,x'',x'',?,?,?,?,? WHERE NOT EXISTS (SELECT 1 FROM versions WHERE number>=?)",
+                    (
+                        newest.number,
+                        parcel,
+                        newest.hash,
+                        newest.tree,
+                        newest.time,
+                        newest.state,
+                        newest.snapshot,
+                        newest.number,
+                    ),
+                )
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('baseline_serial', ?)", (str(serial).encode(),))
+
     # --- known blobs ---
 
     def known(self) -> Iterator[bytes]:
@@ -209,8 +250,8 @@ class ClientState(TierState):
 
     def versions_to_repeat(self) -> list[VersionRow]:
         """Versions whose record may have been in a segment that was lost; the next version's parcel
-        carries them again."""
-        return self.versions("WHERE again=1 ORDER BY number")
+        carries them again. What a baseline told us of a version is no record."""
+        return self.versions("WHERE again=1 AND record!=x'' ORDER BY number")
 
     def versions(self, tail: str = "ORDER BY number") -> list[VersionRow]:
         rows = self._db.connection.execute(

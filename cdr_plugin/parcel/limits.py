@@ -72,6 +72,12 @@ MAX_RECEIPT_VERSIONS = 10_000
 MAX_RECEIPT_BLOBS = 65536
 """Missing blobs named in one receipt (2.1 MiB); the rest is named once these have come."""
 MAX_REASON_CHARS = 500
+MAX_BASELINE_PARTS = 65536
+"""Named by one manifest, 2 MiB of hashes: 6.5 billion blobs."""
+MAX_BASELINE_BLOBS = 100_000
+"""Blobs named by one part of a baseline (3.3 MB)."""
+MAX_BASELINE_PART_BYTES = 4 * MIB
+"""Of what a part of a baseline holds, and of what its facts inflate to: read and held at once."""
 
 
 def max_encoded_bytes(length: int) -> int:

@@ -9,6 +9,8 @@
     answers/FOLDER/standing
     answers/FOLDER/enrolment
     answers/FOLDER/policy
+    answers/FOLDER/baseline             manifest of what an adoption gives the client
+    answers/FOLDER/baseline-NUMBER      its parts: 8 hex digits
 
 FOLDER is 32 hex digits: the same client has unlike folders in two groups.
 """
@@ -31,7 +33,8 @@ ANSWERS = "answers"
 _NAME = re.compile(
     r"clients/(?P<client>[0-9a-f]{32})/"
     r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
-    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|enrolment|policy)",
+    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|enrolment|policy|baseline)"
+    r"|answers/(?P<given>[0-9a-f]{32})/baseline-(?P<part>[0-9a-f]{8})",
     re.ASCII,
 ).fullmatch
 
@@ -43,6 +46,7 @@ class Answer(StrEnum):
     STANDING = "standing"
     ENROLMENT = "enrolment"
     POLICY = "policy"
+    BASELINE = "baseline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,15 @@ class AnswerName:
     answer: Answer
 
 
-ObjectName: TypeAlias = HeadName | EnrolmentName | SegmentName | AnswerName
+@dataclass(frozen=True, slots=True)
+class BaselinePartName:
+    """A part of a client's baseline."""
+
+    folder: str
+    number: int
+
+
+ObjectName: TypeAlias = HeadName | EnrolmentName | SegmentName | AnswerName | BaselinePartName
 
 
 def folder_id(client: VerifyKey, group: str) -> str:
@@ -106,6 +118,14 @@ def answer_name(folder: str, answer: Answer) -> str:
     return f"{ANSWERS}/{folder}/{answer.value}"
 
 
+def answers_folder(folder: str) -> str:
+    return f"{ANSWERS}/{folder}"
+
+
+def baseline_part_name(folder: str, number: int) -> str:
+    return f"{ANSWERS}/{folder}/{Answer.BASELINE.value}-{number:08x}"
+
+
 def parse_name(name: str) -> ObjectName:
     """What an object in shared storage is; FormatError for names that CDR does not make."""
     match = _NAME(name)
@@ -113,6 +133,8 @@ def parse_name(name: str) -> ObjectName:
         raise FormatError(f"{name[:120]!r}: not a name that cdr gives")
     if match["answered"]:
         return AnswerName(match["answered"], Answer(match["answer"]))
+    if match["given"]:
+        return BaselinePartName(match["given"], int(match["part"], 16))
     if match["head"]:
         return HeadName(match["client"])
     if match["tag"]:

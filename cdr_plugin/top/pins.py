@@ -6,9 +6,9 @@ are the same trees in the next pin, so a growing pin costs what was added.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from cdr_plugin.contracts import RepositoryPass
+from cdr_plugin.contracts import RepositoryPass, StoredVersion
 from cdr_plugin.model.blobs import BlobId, BlobType, blob_id
 from cdr_plugin.model.trees import GO_DIR, Node, encode_tree
 from cdr_plugin.model.versions import Snapshot
@@ -43,6 +43,26 @@ def renew_pin(repo: RepositoryPass, client: bytes, blobs: Sequence[BlobId]) -> N
         )
     for version in old:
         repo.remove_version(version.id)
+
+
+def adoption_path(client: bytes) -> str:
+    return f"{pin_path(client)}/adopted"
+
+
+def adoption_pins(versions: Iterable[StoredVersion], client: bytes) -> list[StoredVersion]:
+    """What keeps the version that a client adopted, until its first own version after it is committed."""
+    return [v for v in versions if is_pin(v.snapshot) and v.snapshot.paths == [adoption_path(client)]]
+
+
+def pin_adopted(repo: RepositoryPass, client: bytes, tree: str) -> None:
+    """Keep everything below ``tree`` (hex), which the repository holds, in place of what was adopted before."""
+    old = adoption_pins(repo.versions, client)
+    if not any(version.snapshot.tree == tree for version in old):
+        paths = [adoption_path(client)]
+        repo.add_version(Snapshot(time=_EPOCH, tree=tree, paths=paths, hostname=PIN_HOST, tags=[PIN_TAG]))
+    for version in old:
+        if version.snapshot.tree != tree:
+            repo.remove_version(version.id)
 
 
 def _write_tree(repo: RepositoryPass, blobs: Sequence[BlobId]) -> BlobId:

@@ -1,6 +1,7 @@
 """Rebuilding what is known of a client from the repository, after the state was lost.
 
-The repository names the client's versions in tags and what it possesses in trees and pins. What was
+The repository names the client's versions in tags and what it possesses in trees and pins, that of what
+it adopted among them. What was
 held for an unfinished version is gone; the client is asked for it when its next version refers to it.
 """
 
@@ -13,7 +14,7 @@ from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.trees import Node, content_ids, decode_tree, subtree_ids
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.commit import tags_of
-from cdr_plugin.top.pins import is_pin, pin_path
+from cdr_plugin.top.pins import adoption_pins, is_pin, pin_path
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 
 _TREE = bytes((BlobType.TREE,))
@@ -32,6 +33,8 @@ def rebuild(repo: RepositoryPass, rows: ClientRows, client: Client, reporter: Re
             time = version.snapshot.time
             rows.put_version(VersionRow(tag.number, b"", b"", tag.record_hash, committed, time, version.id))
             found += 1
+    for version in adoption_pins(repo.versions, client.fingerprint):
+        rows.reach(_walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), seen, reporter))
     for version in repo.versions:
         if is_pin(version.snapshot) and version.snapshot.paths == [pin_path(client.fingerprint)]:
             pinned = _walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), set(), reporter)

@@ -20,7 +20,7 @@ from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.identity.register import Client
 from cdr_plugin.identity.register import ClientState as Registered
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.times import time_formatter
+from cdr_plugin.model.times import parse_time, time_formatter
 from cdr_plugin.parcel.head import Head, read_head
 from cdr_plugin.parcel.naming import folder_id, head_name
 from cdr_plugin.read_ahead import read_ahead
@@ -30,7 +30,8 @@ from cdr_plugin.top.commit import Committer, admit
 from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, list_inbox
 from cdr_plugin.top.intake import Arrival, Blobs, Event, Intake, Kept, Opened, Rejected, Taken, Version
-from cdr_plugin.top.pins import renew_pin
+from cdr_plugin.top.pins import adoption_pins, renew_pin
+from cdr_plugin.top.publish import adopted_fact, withdraw
 from cdr_plugin.top.quarantine import Quarantine
 from cdr_plugin.top.rebuild import rebuild
 from cdr_plugin.top.state import ClientRows, VersionState, data_ids
@@ -296,12 +297,31 @@ class _ClientPass:
 
     def _commit(self) -> None:
         committer = Committer(self._repo, self._rows, self._client, self._verifier, self._reporter.note)
-        for version in committer.run():
+        committed = committer.run()
+        for version in committed:
             self._result.versions_stored += 1
             self._result.snapshots.append(version.snapshot_id)
             facts = {"client": version.client, "version": version.number, "snapshot_id": version.snapshot_id}
             for problem in self._top.plugins.emit(Happening("version-stored", self._top.name, facts)):
                 self._reporter.note(problem)
+        if committed:
+            self._end_adoption(committed[-1].number)
+
+    def _end_adoption(self, newest: int) -> None:
+        """A version that the client made since keeps now what it needs of the one that it adopted. One
+        made before says nothing: the client may not have seen its baseline yet."""
+        pins = adoption_pins(self._repo.versions, self._client.fingerprint)
+        since = self._top.state.get(adopted_fact(self._client)) if pins else None
+        if since is not None:
+            committed = (v for v in self._rows.versions() if v.state is VersionState.COMMITTED)
+            made = next(v.time for v in committed if v.number == newest)
+            if parse_time(made) <= parse_time(since.decode()):
+                return
+        for pin in pins:
+            for url in self._top.inboxes:
+                with self._top.plugins.transport(url) as inbox:
+                    withdraw(inbox, self._client)
+            self._repo.remove_version(pin.id)
 
     def _take_superseded(self) -> None:
         """A client that died, or lost a spooled segment, may never send the rest of a payload. Once

@@ -6,7 +6,7 @@ One database a group. Rows of a pass are collected in memory and written in one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -33,6 +33,8 @@ CREATE TABLE versions (
     reason TEXT NOT NULL DEFAULT '', PRIMARY KEY (client, number, hash)) WITHOUT ROWID;
 CREATE TABLE missing (client INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID
 """
+
+_ROWS_AT_ONCE = 50_000
 
 
 class VersionState(StrEnum):
@@ -132,6 +134,25 @@ class ClientRows:
     def reach(self, keys: Iterable[bytes]) -> None:
         """A committed version reaches these blobs: they need no pin any more."""
         self._possessed.update(dict.fromkeys(keys, 1))
+
+    def grant(self, keys: Iterable[bytes]) -> None:
+        """By the operator's word the client possesses these blobs, which a present snapshot reaches."""
+        granted = list(keys)
+        self.reach(granted)
+        self._found.update(granted)
+
+    def possessed(self) -> Iterator[bytes]:
+        """Every key that is durably recorded as possessed, ascending; changes meanwhile may be missed."""
+        last = b""
+        while True:
+            rows = self._db.connection.execute(
+                "SELECT key FROM possession WHERE client=? AND key>? ORDER BY key LIMIT ?",
+                (self._client, last, _ROWS_AT_ONCE),
+            ).fetchall()
+            yield from (row[0] for row in rows)
+            if len(rows) < _ROWS_AT_ONCE:
+                return
+            last = rows[-1][0]
 
     def disown(self, keys: Iterable[bytes]) -> None:
         """These blobs are gone or were never delivered; the receipt asks for them."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,10 @@ from cdr_plugin.identity.store import Identity
 from cdr_plugin.identity.ticket import Ticket, TierKey, new_secret, write_ticket
 from cdr_plugin.model.blobs import PLAIN
 from cdr_plugin.plugins import Plugins
+from cdr_plugin.top.pins import is_pin
 from cdr_plugin.top.state import TopState
+
+_REPOSITORY = "repository"
 
 
 @dataclass
@@ -50,20 +54,68 @@ class TopTier:
         return self.plugins.repository_format(self.format).open(self.repository, self.options)
 
     def init(self) -> list[str]:
-        """Make what is missing: identity, group key, inboxes, repository; one line for each."""
-        made = []
+        """Make what is missing: identity, group key, inboxes, repository; a line for each thing done.
+
+        The repository is looked at first, so that nothing is made beside one that cannot be used:
+        WrongPasswordError, NoRepositoryError for a folder that holds something else, LockedError.
+        """
+        found = self._existing_repository()
+        lines = []
+        if found is not None and not self._remembers(found):
+            lines.append(self._adopt(found))
+        lines += self._init_own()
+        if found is None:
+            found = self.plugins.repository_format(self.format).create(self.repository, self.options, {})
+            lines.append(f"made repository {self.repository}")
+        with closing(found):
+            self.state.put({_REPOSITORY: found.id})
+        return lines
+
+    def _remembers(self, repository: Repository) -> bool:
+        """Has this very repository been made or adopted before? Makes no state to find out."""
+        has_state = (self.state_folder / "state.db").exists()
+        return has_state and self.state.get(_REPOSITORY) == repository.id.encode()
+
+    def _init_own(self) -> Iterator[str]:
         if not (self.identity_folder / "identity.key").exists():
             Identity.create(self.identity_folder)
-            made.append(f"identity {self.identity_folder}")
+            yield f"made identity {self.identity_folder}"
         self.identity.sealing_key(self.group, create=True)
         for inbox in self.inboxes:
             self.plugins.transport(inbox, create=True).close()
+
+    def _existing_repository(self) -> Repository | None:
         try:
-            self.open_repository().close()
+            return self.open_repository()
         except NoRepositoryError:
-            self.plugins.repository_format(self.format).create(self.repository, self.options, {}).close()
-            made.append(f"repository {self.repository}")
-        return made
+            self._refuse_other_files()
+            return None
+
+    def _adopt(self, repository: Repository) -> str:
+        """What is to be said of a repository that was there before. UserError when it cannot be written."""
+        from cdr_plugin.top.commit import VersionTag
+
+        with repository.writing() as repo:
+            versions = [version for version in repo.versions if not is_pin(version.snapshot)]
+        ours = sum(any(VersionTag.parse(tag) for tag in version.snapshot.tags) for version in versions)
+        made_by_cdr = f", {ours} of them made by cdr" if ours else ""
+        form = f"format {repository.format_version}, " if repository.format_version else ""
+        polynomial = repository.chunker.get("polynomial")
+        kept = f"polynomial {polynomial} kept" if polynomial else "chunker kept"
+        return f"adopted repository {self.repository} ({len(versions)} snapshots{made_by_cdr}, {form}{kept})"
+
+    def _refuse_other_files(self) -> None:
+        """A folder with files in it, but none that makes it a repository, is something else of somebody's."""
+        folder = self.plugins.repository_format(self.format).local_folder(self.repository)
+        try:
+            files = sorted(path.name for path in folder.iterdir() if not path.is_dir()) if folder else []
+        except OSError:
+            return  # not there yet; what cannot be listed cannot be made either, and creating says why
+        if files:
+            raise NoRepositoryError(
+                f"{self.repository} is no repository, but holds other files ({files[0]!r}); "
+                "name the repository, or an empty folder for a new one, in store.repository"
+            )
 
     def issue_ticket(self, *, uses: int = 1, valid_s: int = 30 * 86400) -> str:
         """A new ticket of this group as text; it enrols ``uses`` clients until it expires."""

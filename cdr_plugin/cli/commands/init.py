@@ -14,11 +14,13 @@ from cdr_plugin.config.schema import Role
 from cdr_plugin.errors import NotEnrolledError, UserError
 from cdr_plugin.timezone import local_zone_name
 
-HELP = """Make identity, state, inbox and repository where they are missing.
+HELP = """Make identity, state, inbox and repository where they are missing. A repository that restic made is
+kept with its history: see 'cdr adopt'.
 
 Tiers of one file are enrolled with each other; a client whose top tier is elsewhere takes the
 ticket that its configuration names, or 'cdr enroll'. Nothing that exists is changed."""
 
+_MADE, _ADOPTED = "made ", "adopted "
 _ORDER = (Role.TOP, Role.INTERMEDIATE, Role.CLIENT)
 
 
@@ -27,17 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context) -> int:
-    made = list(initialise(context))
-    for line in made:
-        context.output.line(f"made {line}")
-    if not made:
+    done = list(initialise(context))
+    for line in done:
+        context.output.line(line)
+    if not done:
         context.output.line("nothing to do: everything is there")
-    context.output.summary({"made": made})
+    made = [line.removeprefix(_MADE) for line in done if line.startswith(_MADE)]
+    adopted = [line.removeprefix(_ADOPTED) for line in done if line.startswith(_ADOPTED)]
+    context.output.summary({"made": made, "adopted": adopted})
     return 0
 
 
 def initialise(context: Context) -> Iterator[str]:
-    """Make what is missing, upper tiers first, since tickets come from above; a line for each."""
+    """Make what is missing, upper tiers first, since tickets come from above; a line for each thing,
+    which begins with ``made`` or ``adopted``."""
     makers: dict[Role, Callable[[Context, TierConfig], Iterator[str]]] = {
         Role.TOP: _init_top,
         Role.INTERMEDIATE: _init_intermediate,
@@ -57,14 +62,14 @@ def _init_top(context: Context, config: TierConfig) -> Iterator[str]:
 
 def _init_intermediate(context: Context, config: TierConfig) -> Iterator[str]:
     if intermediate_tier(config, context.plugins).init():
-        yield f"state and inbox of {config.name}"
+        yield f"made state and inbox of {config.name}"
 
 
 def _init_client(context: Context, config: TierConfig) -> Iterator[str]:
     client = client_tier(config, context.plugins)
     assert config.source is not None  # it has the client's role
     if client.init(config.source.timezone or local_zone_name()):
-        yield f"identity and state of client {config.name}"
+        yield f"made identity and state of client {config.name}"
     try:
         _ = client.ticket
     except NotEnrolledError:
@@ -73,7 +78,7 @@ def _init_client(context: Context, config: TierConfig) -> Iterator[str]:
             context.output.note(f"client {config.name}: not enrolled yet; run 'cdr enroll TICKET -T {config.name}'")
             return
         group = client.enroll(text, client_facts(client.zone_name)).group
-        yield f"enrolment of client {config.name} in group {group}"
+        yield f"made enrolment of client {config.name} in group {group}"
 
 
 def _ticket_for(context: Context, config: TierConfig, client: ClientTier) -> str | None:

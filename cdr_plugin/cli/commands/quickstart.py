@@ -39,8 +39,8 @@ def run(context: Context) -> int:
     options.tiers = []
     say = context.output.line
     say(f"This is a demonstration: three tiers in one folder, {folder}\n")
-    for made in initialise(context):
-        say(f"  made {made}")
+    for done in initialise(context):
+        say(f"  {done}")
     config = context.config
     client = client_tier(config.tier("laptop"), context.plugins)
     branch = intermediate_tier(config.tier("branch"), context.plugins)
