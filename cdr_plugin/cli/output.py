@@ -83,7 +83,8 @@ class Output(Reporter):
         with self._lock:
             self.errors += 1
             if self.as_json:
-                message = {"message_type": "error", "error": {"message": str(error)}}
+                # restic's check says "message", its other commands "error".
+                message = {"message_type": "error", "error": {"message": str(error)}, "message": str(error)}
                 self._write_json(self._stderr, {**message, "during": during, "item": item})
             else:
                 self._line(f"cdr: {during}: {item}: {error}")

@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cdr_plugin.errors import RemoteError, UserError
@@ -151,7 +151,7 @@ class LocalStorage(Storage):
                 raise storage_error(error, f"cannot list {kind} of repository {self.location}") from None
             yield from [(name, size) for name, size in sizes if size is not None]
 
-    def _folders(self, kind: FileKind) -> list[Path]:
+    def _folders(self, kind: FileKind) -> Sequence[Path]:
         folder = self._root / kind
         return [folder / f"{prefix:02x}" for prefix in range(256)] if kind is FileKind.DATA else [folder]
 
