@@ -11,7 +11,7 @@ BENCH_ARGS ?= --set all --runs 3
 
 VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
-BUILT_FROM := pyproject.toml hatch_build.py cdr_plugin/kernel/_kernel.c
+BUILT_FROM := pyproject.toml hatch_build.py $(wildcard cdr_plugin/kernel/*.[ch])
 
 .PHONY: help demo test lint bench bench-care clean system
 .DELETE_ON_ERROR:

@@ -1,7 +1,7 @@
 """Build hook: compile the C kernel into the wheel, or leave a pure wheel where that is impossible.
 
-Plain compiler calls with the flags of the running Python; the extension is one file without
-dependencies. An editable install gets the extension beside its source.
+Plain compiler calls with the flags of the running Python; the extension is a few files without
+dependencies. An editable install gets the extension beside its sources.
 """
 
 import shlex
@@ -30,12 +30,12 @@ class CustomBuildHook(BuildHookInterface[Any]):
         """Compile; ``version`` is ``standard`` or ``editable``."""
         if self.target_name != "wheel":
             return
-        source = Path(self.root, PACKAGE, "_kernel.c")
+        folder = Path(self.root, PACKAGE)
         name = f"_kernel{extension_suffix()}"
         self._scratch = tempfile.TemporaryDirectory(prefix="cdr-kernel-")
         built = Path(self._scratch.name, name)
         try:
-            compile_extension(source, built)
+            compile_extension(sources(folder), built)
         except CannotCompile as reason:
             self.app.display_warning(
                 f"The C kernel was not built: {reason}. CDR will work, with slow scanning and chunking. "
@@ -43,7 +43,7 @@ class CustomBuildHook(BuildHookInterface[Any]):
             )
             return
         if version == "editable":
-            place_beside(source, built)
+            place_in(folder, built)
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
@@ -60,13 +60,19 @@ def extension_suffix() -> str:
     return str(sysconfig.get_config_var("EXT_SUFFIX") or ".so")
 
 
-def compile_extension(source: Path, target: Path) -> None:
-    """Compile and link one C file; raises ``CannotCompile``."""
-    compiled = target.with_suffix(".o")
+def sources(folder: Path) -> list[Path]:
+    """The C files of which the extension is made."""
+    return sorted(folder.glob("*.c"))
+
+
+def compile_extension(files: list[Path], target: Path) -> None:
+    """Compile C files and link them; raises ``CannotCompile``."""
     include = sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")})
     headers = [f"-I{path}" for path in include]
-    run([*words("CC"), *words("CFLAGS"), *FLAGS, *headers, "-c", str(source), "-o", str(compiled)])
-    run([*words("LDSHARED"), str(compiled), "-o", str(target)])
+    compiled = [str(target.with_name(f"{source.stem}.o")) for source in files]
+    for source, unit in zip(files, compiled, strict=True):
+        run([*words("CC"), *words("CFLAGS"), *FLAGS, *headers, "-c", str(source), "-o", unit])
+    run([*words("LDSHARED"), *compiled, "-o", str(target)])
 
 
 def words(variable: str) -> list[str]:
@@ -86,9 +92,9 @@ def run(command: list[str]) -> None:
         raise CannotCompile(f"{command[0]} failed: {complaint}")
 
 
-def place_beside(source: Path, built: Path) -> None:
-    """Put the extension beside its source in one step: a process may have the old one mapped."""
-    fresh = source.with_name(f".{built.name}.new")
+def place_in(folder: Path, built: Path) -> None:
+    """Put the extension into the folder in one step: a process may have the old one mapped."""
+    fresh = folder / f".{built.name}.new"
     fresh.write_bytes(built.read_bytes())
     fresh.chmod(0o755)
-    fresh.replace(source.with_name(built.name))
+    fresh.replace(folder / built.name)

@@ -1,4 +1,4 @@
-"""Hot kernels: cut points, directory scans and batches of small files, in C or in plain Python.
+"""Hot kernels: cut points, directory scans, batches of small files and tables of blobs, in C or in plain Python.
 
 The environment variable ``CDR_KERNEL`` asks for ``c`` or ``python`` by name; without it the C extension is
 used where it was built, otherwise Python with one warning. ``reference`` says what each function promises.
@@ -17,8 +17,6 @@ from .blob_records import (
     TOTALS_RECORD,
     BlobRow,
 )
-from .blob_table import BlobTable
-from .index_scan import scan_index
 from .records import STAT_RECORD, StatRecord
 
 
@@ -56,11 +54,13 @@ def _explain(wanted: str, error: ImportError) -> None:
 _chosen, in_use = _choose(os.environ.get("CDR_KERNEL", ""))
 
 if TYPE_CHECKING:
-    from ._kernel import Chunker, read_files, scan_directory
+    from ._kernel import BlobTable, Chunker, read_files, scan_directory, scan_index
 else:
+    BlobTable = _chosen.BlobTable
     Chunker = _chosen.Chunker
     scan_directory = _chosen.scan_directory
     read_files = _chosen.read_files
+    scan_index = _chosen.scan_index
 
 __all__ = [
     "BLOB_RECORD",

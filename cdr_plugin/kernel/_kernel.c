@@ -1,4 +1,5 @@
-/* The hot kernels: Rabin cut points, directory scans, batches of small files.
+/* The hot kernels: Rabin cut points, directory scans, batches of small files; and the module, of which
+ * blob_table.c and index_scan.c are the other parts.
  *
  * reference.py has the same interface in plain Python and is the oracle of this file.
  * Sections:
@@ -13,14 +14,11 @@
  *   9. Module
  */
 #define _GNU_SOURCE
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "kernel.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -32,13 +30,9 @@
 #endif
 
 #if defined(__GNUC__)
-#define UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define HOT __attribute__((noinline))
 /* Keeps the compiler from folding a value into the chain of its user, where its latency would count. */
 #define KEEP_APART(x) __asm__("" : "+r"(x))
 #else
-#define UNLIKELY(x) (x)
-#define HOT
 #define KEEP_APART(x) ((void)0)
 #endif
 
@@ -633,8 +627,8 @@ typedef struct {
     struct chunker state;
 } ChunkerObject;
 
-static bool parse_bounded(PyObject *object, const char *name, uint64_t low, uint64_t high,
-                          uint64_t *value)
+bool parse_bounded(PyObject *object, const char *name, uint64_t low, uint64_t high,
+                   uint64_t *value)
 {
     PyObject *index = PyNumber_Index(object);
     if (!index)
@@ -650,6 +644,15 @@ static bool parse_bounded(PyObject *object, const char *name, uint64_t low, uint
     }
     Py_DECREF(index);
     return true;
+}
+
+bool check_arguments(const char *function, Py_ssize_t given, Py_ssize_t least, Py_ssize_t most)
+{
+    if (least <= given && given <= most)
+        return true;
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd to %zd arguments, not %zd", function, least, most,
+                 given);
+    return false;
 }
 
 static bool parse_polynomial(PyObject *object, uint64_t *value)
@@ -1000,6 +1003,9 @@ static PyMethodDef module_methods[] = {
     {"read_files", (PyCFunction)(void (*)(void))kernel_read_files, METH_VARARGS | METH_KEYWORDS,
      "read_files($module, /, directory, names, limit)\n--\n\n"
      "For each name its content (or an errno) and its 72-byte stat record (or nothing)."},
+    {"scan_index", (PyCFunction)(void (*)(void))kernel_scan_index, METH_FASTCALL,
+     "scan_index($module, data, least_length, compressed, /)\n--\n\n"
+     "Packed packs and blobs of an index file as restic writes them, or None."},
     {"use_fast_path", kernel_use_fast_path, METH_O,
      "use_fast_path($module, enabled, /)\n--\n\n"
      "Choose the scan of Chunkers made from now on; tells the earlier choice. For tests."},
@@ -1020,7 +1026,7 @@ static int module_exec(PyObject *module)
         return -1;
     int failed = PyModule_AddType(module, (PyTypeObject *)type);
     Py_DECREF(type);
-    return failed;
+    return failed ? failed : add_blob_table(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -1031,7 +1037,7 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "cdr_plugin.kernel._kernel",
-    .m_doc = "Rabin cut points, directory scans and batches of small files, in C.",
+    .m_doc = "Rabin cut points, directory scans, batches of small files and blob tables, in C.",
     .m_size = 0,
     .m_methods = module_methods,
     .m_slots = module_slots,

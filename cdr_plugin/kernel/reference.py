@@ -9,8 +9,12 @@ import stat
 from collections.abc import Sequence
 from operator import length_hint
 
+from .blob_table import BlobTable
+from .index_scan import scan_index
 from .polynomial import DEGREE, rolling_tables
 from .records import NO_STAT, STAT_RECORD
+
+__all__ = ["BlobTable", "Chunker", "read_files", "scan_directory", "scan_index"]
 
 WINDOW = 64
 """Bytes under the fingerprint; no blob but the last of a file may be shorter."""
