@@ -17,6 +17,7 @@ from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.names import quote_name
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.model.trees import decode_tree
+from cdr_plugin.retention.tags import has_any_list, split_tags
 from cdr_plugin.top.pins import is_pin
 
 from .context import Context
@@ -121,5 +122,5 @@ def matches(version: StoredVersion, options: argparse.Namespace) -> bool:
     return (
         (not options.hosts or snapshot.hostname in options.hosts)
         and all(path in snapshot.paths for path in options.paths)
-        and (not options.tags or any(set(tags.split(",")) <= {*snapshot.tags, ""} for tags in options.tags))
+        and (not options.tags or has_any_list(snapshot, map(split_tags, options.tags)))
     )
