@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from operator import index
 from typing import TypeAlias
 
+from .arguments import check
 from .blob_records import BLOB_RECORD, REPEAT_RECORD, RUN_RECORD, TOTALS_RECORD, BlobRow
 
 ID_BYTES = 32
@@ -95,7 +96,7 @@ class BlobTable:
 
     def mark(self, type_: int, ids: _Buffer, flags: bytearray | memoryview, value: int = 1, /) -> list[bytes]:
         """Set bits in the flags, one byte per row, of the first rows of these IDs; the IDs without one."""
-        _check("value", value, 0, 255)
+        check("value", value, 0, 255)
         view = self._flags(flags, writable=True)
         missing = []
         for key in _keys(type_, ids):
@@ -127,10 +128,10 @@ class BlobTable:
         A row counts as flagged if its flag and ``mask`` share a bit. Its bytes are its length and one of the
         extras: of ``compressed_extra`` if its ``plain`` is not 0.
         """
-        _check("packs", packs, 0, _U31 + 1)
-        _check("mask", mask, 0, 255)
-        _check("plain_extra", plain_extra, 0, _U32)
-        _check("compressed_extra", compressed_extra, 0, _U32)
+        check("packs", packs, 0, _U31 + 1)
+        check("mask", mask, 0, 255)
+        check("plain_extra", plain_extra, 0, _U32)
+        check("compressed_extra", compressed_extra, 0, _U32)
         view = self._flags(flags, writable=False)
         if self._rows and max(row.pack for row in self._rows) >= packs:
             raise ValueError(f"a row has a pack number that is not below {packs}")
@@ -185,27 +186,27 @@ class BlobTable:
 
 def _row(type_: int, id_: _Buffer, pack: int, offset: int, length: int, plain: int) -> BlobRow:
     type_, id_ = _key(type_, id_)
-    _check("pack", pack, 0, _U31)
-    _check("offset", offset, 0, _U32)
-    _check("length", length, 0, _U32)
-    _check("plain", plain, 0, _U32)
+    check("pack", pack, 0, _U31)
+    check("offset", offset, 0, _U32)
+    check("length", length, 0, _U32)
+    check("plain", plain, 0, _U32)
     return BlobRow(type_, id_, index(pack), index(offset), index(length), index(plain))
 
 
 def _resolve(row: BlobRow, packs: memoryview | None) -> BlobRow:
     """A row of a record, its pack replaced by the number that stands for it."""
-    _check("type", row.type, 0, 1)
+    check("type", row.type, 0, 1)
     if packs is None:
-        _check("pack", row.pack, 0, _U31)
+        check("pack", row.pack, 0, _U31)
         return row
     if row.pack >= len(packs):
         raise ValueError(f"a record has pack {row.pack} of {len(packs)}")
-    _check("pack", packs[row.pack], 0, _U31)
+    check("pack", packs[row.pack], 0, _U31)
     return row._replace(pack=packs[row.pack])
 
 
 def _key(type_: int, id_: _Buffer) -> _Key:
-    _check("type", type_, 0, 1)
+    check("type", type_, 0, 1)
     octets = bytes(memoryview(id_).cast("B"))
     if len(octets) != ID_BYTES:
         raise ValueError(f"id must have {ID_BYTES} bytes, not {len(octets)}")
@@ -213,7 +214,7 @@ def _key(type_: int, id_: _Buffer) -> _Key:
 
 
 def _keys(type_: int, ids: _Buffer) -> list[_Key]:
-    _check("type", type_, 0, 1)
+    check("type", type_, 0, 1)
     octets = _octets("ids", ids, ID_BYTES)
     type_ = index(type_)
     return [(type_, octets[at : at + ID_BYTES]) for at in range(0, len(octets), ID_BYTES)]
@@ -224,8 +225,3 @@ def _octets(name: str, data: _Buffer, size: int) -> bytes:
     if len(octets) % size:
         raise ValueError(f"{name} must be a multiple of {size} bytes, not {len(octets)}")
     return octets
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if not low <= index(value) <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, not {index(value)}")

@@ -2,6 +2,7 @@
 
 import re
 
+from .arguments import check
 from .blob_records import BLOB_RECORD, LISTED_RECORD
 
 _U32 = 2**32 - 1
@@ -26,6 +27,7 @@ def scan_index(
     the file. None for everything else, be it valid or not, for a blob shorter than ``least_length`` or that ends
     beyond 2**32 - 1, and for an uncompressed length other than 0 unless ``compressed``.
     """
+    check("least_length", least_length, 0, _U32)
     octets = bytes(memoryview(data).cast("B"))
     try:
         return _scan(octets, least_length, compressed)

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from operator import length_hint
 
+from .arguments import check
 from .blob_table import BlobTable
 from .index_scan import scan_index
 from .polynomial import DEGREE, rolling_tables
@@ -45,9 +46,9 @@ class Chunker:
     ) -> None:
         if polynomial < 0 or polynomial.bit_length() - 1 != DEGREE:
             raise ValueError(f"polynomial must have degree 53, which {polynomial} has not")
-        _check("min_size", min_size, WINDOW, _SIZE_MAX)
-        _check("max_size", max_size, min_size, _SIZE_MAX)
-        _check("average_bits", average_bits, 1, 32)
+        check("min_size", min_size, WINDOW, _SIZE_MAX)
+        check("max_size", max_size, min_size, _SIZE_MAX)
+        check("average_bits", average_bits, 1, 32)
         self._parameters = (polynomial, min_size, max_size, average_bits)
         self._mask = (1 << average_bits) - 1
         self._reduce, self._leave = rolling_tables(polynomial, WINDOW)
@@ -181,7 +182,7 @@ def read_files(directory: bytes, names: Sequence[bytes], limit: int) -> list[tup
     followed (``ELOOP``), and what turns out not to be a regular file is not read (``ESTALE``); a fifo does
     not block. Raises ``OSError`` if the directory cannot be opened, ``ValueError`` for a name with a slash.
     """
-    _check("limit", limit, 0, _LIMIT_MAX)
+    check("limit", limit, 0, _LIMIT_MAX)
     _check_bytes("directory", directory)
     names = tuple(names)
     for name in names:
@@ -193,11 +194,6 @@ def read_files(directory: bytes, names: Sequence[bytes], limit: int) -> list[tup
         return [_read_file(parent, name, limit) for name in names]
     finally:
         os.close(parent)
-
-
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low} and {high}, not {value}")
 
 
 def _check_bytes(what: str, value: bytes) -> None:
