@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,13 @@ from cdr_plugin.errors import (
     UserError,
     WrongPasswordError,
 )
+from cdr_plugin.model.blobs import Buffer
 from cdr_restic.config import decode_config, encode_config, load_config
 from cdr_restic.crypto import OVERHEAD, KeyMaterial, Sealer
 from cdr_restic.keys import MAX_KEYS, Scrypt, add_key, decode_key, encode_key, find_key, measured_scrypt
 from cdr_restic.local import LocalStorage
 from cdr_restic.plugin import ResticFormat
-from cdr_restic.repository import open_repository
+from cdr_restic.repository import ResticRepository, open_repository
 from cdr_restic.storage import FileKind
 from tests.restic.world import QUICK, Place
 
@@ -109,6 +111,7 @@ def test_an_empty_iv_is_refused() -> None:
     [
         *((1, 8, 1), (3, 8, 1), (0, 8, 1), (1024, 0, 1), (1024, 8, 0)),
         *((2**31, 8, 1), (2**21, 8, 1), (2, 2**23, 1), (1024, 8, 2**27), (1024, 1, 2**24 + 1)),
+        *((32768, 8, 2**13), (2, 1, 2**29 + 1)),
     ],
 )
 def test_scrypt_parameters_beyond_the_limits_are_refused_unused(parameters: tuple[int, int, int]) -> None:
@@ -128,12 +131,79 @@ def test_a_further_key_opens_the_same_repository(place2: Place) -> None:
     place2.restic("check")
 
 
+def _many_keys(place: Place, count: int) -> list[str]:
+    """Keys with the passwords 0, 1, ... beside the first one; their IDs."""
+    storage = LocalStorage(str(place.folder))
+    return [add_key(storage, place.key, str(number), Scrypt(2, 1, 1)) for number in range(count)]
+
+
 def test_only_twenty_keys_are_tried(place2: Place) -> None:
+    _many_keys(place2, MAX_KEYS + 1)
     storage = LocalStorage(str(place2.folder))
-    for number in range(MAX_KEYS + 1):
-        add_key(storage, place2.key, str(number), Scrypt(2, 1, 1))
-    with pytest.raises(WrongPasswordError, match="only 20 were tried, name another one with --key-hint"):
+    with pytest.raises(WrongPasswordError, match=r"22 found; only 20 were tried, name another one with --key-hint"):
         find_key(storage, "none of these")
+    with pytest.raises(WrongPasswordError, match="only 20 were tried"):
+        find_key(storage, "none of these", place2.key_id)
+
+
+def test_the_hinted_key_is_tried_first_also_beyond_the_twentieth(
+    place2: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = _many_keys(place2, 25)
+    storage = LocalStorage(str(place2.folder))
+    last = max(ids)
+    password = str(ids.index(last))
+    with pytest.raises(WrongPasswordError):
+        find_key(storage, password)
+    monkeypatch.setattr("cdr_restic.keys.MAX_KEYS", 0)
+    for hint in (last, last[:12]):
+        assert find_key(storage, password, hint) == (last, place2.key)
+
+
+@pytest.mark.parametrize("hint", ["", "f", "0123456789", "of another repository"])
+def test_a_hint_that_names_no_single_key_changes_nothing(place2: Place, hint: str) -> None:
+    ids = _many_keys(place2, 3)
+    assert find_key(LocalStorage(str(place2.folder)), "1", hint) == (ids[1], place2.key)
+
+
+def test_a_hinted_key_that_does_not_open_does_not_end_the_search(place2: Place) -> None:
+    storage = LocalStorage(str(place2.folder))
+    other = add_key(storage, place2.key, "other", Scrypt(2, 1, 1))
+    assert find_key(storage, place2.password, other).id == place2.key_id
+    damaged = b"no key at all"
+    name = sha256(damaged).hexdigest()
+    storage.save(FileKind.KEYS, name, damaged)
+    assert find_key(storage, "other", name).id == other
+
+
+@pytest.mark.parametrize(
+    "parameters", [(2, 1, 1), (4, 5, 7), (16384, 8, 1), (65536, 2, 3), (32768, 1, 1), (2, 4096, 2), (2, 1, 9999)]
+)
+def test_keys_with_odd_scrypt_parameters_open_the_repository(place2: Place, parameters: tuple[int, int, int]) -> None:
+    id_ = add_key(LocalStorage(str(place2.folder)), place2.key, "odd", Scrypt(*parameters))
+    repository = _open(place2, "odd")
+    assert isinstance(repository, ResticRepository)
+    assert repository.key_id == id_ and repository.care().keys()[-1].current
+    place2.password = "odd"
+    place2.restic("cat", "config", "--no-lock", "--key-hint", id_)
+
+
+def test_a_huge_key_file_is_not_loaded(place2: Place) -> None:
+    with (place2.folder / "keys" / ("0" * 64)).open("wb") as file:
+        file.truncate(1 << 29)
+    with pytest.raises(IntegrityError, match="536870912 bytes are too many for a key"):
+        find_key(LocalStorage(str(place2.folder)), place2.password)
+
+
+def test_a_key_that_does_not_come_back_is_removed_and_the_others_stay(place2: Place) -> None:
+    class Forgetful(LocalStorage):
+        def save(self, kind: FileKind, name: str, data: Buffer) -> None:
+            super().save(kind, name, bytes(data)[:-1])
+
+    before = list(LocalStorage(str(place2.folder)).list(FileKind.KEYS))
+    with pytest.raises(IntegrityError):
+        add_key(Forgetful(str(place2.folder)), place2.key, "new", QUICK)
+    assert list(LocalStorage(str(place2.folder)).list(FileKind.KEYS)) == before
 
 
 @pytest.mark.parametrize("change", ["salt", "kdf", "json", "zero"])
@@ -144,8 +214,6 @@ def test_a_damaged_key_is_named_and_is_no_wrong_password(place2: Place, change: 
     key = encode_key(KeyMaterial(bytes(32), *(b"x" * 16,) * 2), "pw", Scrypt(2, 1, 1))
     key = {"salt": key.replace(b'"salt":"', b'"salt":"AAAA'), "kdf": key.replace(b"scrypt", b"argon2"),
            "json": key[:-2], "zero": key}[change]  # fmt: skip
-    from hashlib import sha256
-
     storage.save(FileKind.KEYS, sha256(key).hexdigest(), key)
     with pytest.raises(FormatError, match=r"keys \w{10} of repository .* is damaged"):
         find_key(storage, "pw")

@@ -8,7 +8,7 @@ import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cdr_plugin.contracts import RepositoryOptions, RepositoryPass
@@ -51,6 +51,7 @@ class Place:
     notes: Notes = field(default_factory=Notes)
     known_key: KeyMaterial | None = None
     """Remembered, since finding it takes longer than most tests."""
+    known_key_id: str = ""
 
     @property
     def key(self) -> KeyMaterial:
@@ -60,8 +61,10 @@ class Place:
 
     @property
     def key_id(self) -> str:
-        """Of the one key that there is at first."""
-        return min(LocalStorage(str(self.folder)).list(FileKind.KEYS))
+        """Of the one key that there is when it is first asked for."""
+        if not self.known_key_id:
+            [self.known_key_id] = LocalStorage(str(self.folder)).list(FileKind.KEYS)
+        return self.known_key_id
 
     def options(self, **changes: object) -> RepositoryOptions:
         values: dict[str, object] = {"state": self.state, "pack_size": 16 * 1024, "reporter": self.notes}
@@ -96,13 +99,14 @@ class Place:
     def copy(self, folder: Path) -> Place:
         shutil.copytree(self.folder, folder / "repository")
         (folder / "state").mkdir()
-        return Place(folder / "repository", folder / "state", self.password, known_key=self.key)
+        return replace(self, folder=folder / "repository", state=folder / "state", notes=Notes(), known_key=self.key)
 
 
 def make_place(folder: Path, version: int = 2) -> Place:
     place = Place(folder / "repository", folder / "state")
     options = place.options(settings={"version": version}, pack_size=4 * 1024 * 1024)
-    create_repository(LocalStorage(str(place.folder)), options, {}, QUICK)
+    made = create_repository(LocalStorage(str(place.folder)), options, {}, QUICK)
+    place.known_key, place.known_key_id = made._key, made.key_id
     return place
 
 
