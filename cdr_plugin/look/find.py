@@ -65,7 +65,7 @@ class NameSearch:
 
     def search(self, root: BlobId) -> Iterator[tuple[str, Node]]:
         """What is found below ``root``, in the order of the walk. Errors as those of ``Walk``."""
-        walk = Walk(self._reader, root, self._report)
+        walk = Walk(self._reader, root, self._report, enters=self._is_promising)
         hits = 0
         open_: list[_Folder] = [_Folder(_key("/", root.hex()), 0)]
         if open_[0].key in self._fruitless:
@@ -76,14 +76,13 @@ class NameSearch:
             if self._patterns.match(path) and self._in_time(node):
                 hits += 1
                 yield path, node
-            if node.type == "dir":
-                key = _key(path, node.subtree)
-                if key in self._fruitless or not self._patterns.may_match_below(path):
-                    walk.skip()
-                else:
-                    open_.append(_Folder(key, hits))
+            if node.type == "dir" and self._is_promising(path, node):
+                open_.append(_Folder(_key(path, node.subtree), hits))
         while open_:
             self._leave(open_.pop(), hits)
+
+    def _is_promising(self, path: str, folder: Node) -> bool:
+        return self._patterns.may_match_below(path) and _key(path, folder.subtree) not in self._fruitless
 
     def _leave(self, folder: _Folder, hits: int) -> None:
         if hits == folder.hits_before:

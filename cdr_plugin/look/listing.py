@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import UserError
-from cdr_plugin.look.walk import Walk
+from cdr_plugin.look.walk import Report, Walk
+from cdr_plugin.model.blobs import BlobId
 from cdr_plugin.model.trees import Node
 
 
-def listed(walk: Walk, folders: Sequence[str], *, recursive: bool) -> Iterator[tuple[str, Node]]:
-    """The nodes of ``walk`` that are in ``folders``, absolute paths; all of them when there are none.
+def listed(
+    reader: RepositoryReader, root: BlobId, report: Report, folders: Sequence[str] = (), *, recursive: bool = False
+) -> Iterator[tuple[str, Node]]:
+    """The nodes below ``root`` that are in ``folders``, absolute paths; all of them when there are none.
 
     As restic does: of each folder itself and its entries, with ``recursive`` everything below.
-    UserError for a path that is not absolute.
+    UserError for a path that is not absolute; errors as those of ``Walk``.
     """
     wanted = [_cleaned(folder) for folder in folders]
-    for path, node in walk:
-        inside = not wanted or any(_has_prefix(path, folder) for folder in wanted)
-        if inside:
+
+    def is_inside(path: str) -> bool:
+        return not wanted or any(_has_prefix(path, folder) for folder in wanted)
+
+    def enters(path: str, node: Node) -> bool:
+        on_the_way = any(_has_prefix(folder, path) for folder in wanted)
+        return not wanted or on_the_way or (recursive and is_inside(path))
+
+    for path, node in Walk(reader, root, report, enters=enters):
+        if is_inside(path):
             yield path, node
-        if wanted and not (inside and recursive) and not any(_has_prefix(folder, path) for folder in wanted):
-            walk.skip()
 
 
 def _cleaned(folder: str) -> str:

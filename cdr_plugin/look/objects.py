@@ -71,7 +71,7 @@ class ObjectSearch:
         open_ = [(root.hex(), hits)]
         if root.hex() in self._fruitless:
             return
-        walk = Walk(self._reader, root, self._report)
+        walk = Walk(self._reader, root, self._report, enters=self._is_promising)
         for path, node in walk:
             while len(open_) > walk.depth:
                 self._leave(*open_.pop(), hits)
@@ -79,9 +79,7 @@ class ObjectSearch:
                 if node.subtree in self._trees:
                     hits += 1
                     yield FoundObject(BlobType.TREE, node.subtree, path, "")
-                if node.subtree in self._fruitless:
-                    walk.skip()
-                else:
+                if self._is_promising(path, node):
                     open_.append((node.subtree, hits))
             elif node.content and self._blobs:
                 for id_ in dict.fromkeys(node.content):
@@ -90,6 +88,9 @@ class ObjectSearch:
                         yield FoundObject(BlobType.DATA, id_, path, walk.tree.hex())
         while open_:
             self._leave(*open_.pop(), hits)
+
+    def _is_promising(self, path: str, folder: Node) -> bool:
+        return folder.subtree not in self._fruitless
 
     def _leave(self, tree: str, hits_before: int, hits: int) -> None:
         if hits == hits_before:

@@ -2,12 +2,12 @@
 
 ::
 
-    walk = Walk(reader, root, report)
+    walk = Walk(reader, root, report, enters=lambda path, node: not is_boring(path))
     for path, node in walk:
-        if node.type == "dir" and is_boring(path):
+        if node.type == "dir" and is_enough(node):
             walk.skip()
 
-A loop over a stack, and trees of siblings are fetched together. Paths are text with what is not
+A loop over a stack, and trees of siblings that will be entered are fetched together. Paths are text with what is not
 UTF-8 by ``surrogateescape``; ``shown`` makes them fit for JSON.
 """
 
@@ -28,6 +28,9 @@ MAX_DEPTH = 4096
 
 Report: TypeAlias = Callable[[str, CdrError], None]
 """Told of what could not be read: the path in the version, and why."""
+
+Enters: TypeAlias = Callable[[str, Node], bool]
+"""(path, folder): should the walk enter it? Asked more than once for some."""
 
 BROKEN = (NotFoundError, IntegrityError)
 """What costs one tree or file. Other errors mean that nothing can be read any more."""
@@ -75,14 +78,20 @@ class _Level:
         self.nodes = nodes
         nodes.reverse()
 
-    def siblings(self) -> Iterator[BlobId]:
-        """Trees of the folders still to come."""
+    def siblings(self, enters: Enters) -> Iterator[BlobId]:
+        """Trees of the folders still to be entered."""
         for node in reversed(self.nodes):
-            if len(node.subtree) == 64:
+            if node.subtree:
                 try:
-                    yield BlobId(bytes.fromhex(node.subtree))
-                except ValueError:
-                    continue
+                    tree = blob_of(node.subtree)
+                    if enters(self.path + name_of(node), node):
+                        yield tree
+                except FormatError:
+                    continue  # told when its turn comes
+
+
+def _always(path: str, node: Node) -> bool:
+    return True
 
 
 class Walk:
@@ -93,7 +102,10 @@ class Walk:
     is wrong with the root tree itself.
     """
 
-    def __init__(self, reader: RepositoryReader, root: BlobId, report: Report, path: str = "/") -> None:
+    def __init__(
+        self, reader: RepositoryReader, root: BlobId, report: Report, path: str = "/", enters: Enters = _always
+    ) -> None:
+        self._enters = enters
         self._trees = Trees(reader)
         self._report = report
         self._root = root
@@ -130,7 +142,7 @@ class Walk:
                 continue
             self._skip = False
             yield path, node
-            if node.type == "dir" and not self._skip:
+            if node.type == "dir" and not self._skip and self._enters(path, node):
                 self._enter(path, node, level)
 
     def _enter(self, path: str, node: Node, level: _Level) -> None:
@@ -138,6 +150,6 @@ class Walk:
             if len(self._stack) >= MAX_DEPTH:
                 raise FormatError(f"nested deeper than {MAX_DEPTH} folders")
             tree = blob_of(node.subtree)
-            self._stack.append(_Level(path + "/", tree, self._trees.load(tree, level.siblings())))
+            self._stack.append(_Level(path + "/", tree, self._trees.load(tree, level.siblings(self._enters))))
         except BROKEN as error:
             self._report(path, error)

@@ -14,7 +14,6 @@ from cdr_plugin.cli.repositories import (
 )
 from cdr_plugin.look.describe import listed_object, long_line, snapshot_object
 from cdr_plugin.look.listing import listed
-from cdr_plugin.look.walk import Walk
 
 HELP = """List what is in a version. VERSION is an ID, the start of one, or 'latest' (with --client, --path
 and --tag); VERSION:/folder begins at a folder, and paths are then relative to it. With DIR, absolute
@@ -38,8 +37,13 @@ def run(context: Context) -> int:
         chosen = choose_version(repositories, options.version, options)
         reader = stack.enter_context(chosen.repository.reading())
         version = chosen.version
-        walk = Walk(reader, chosen.tree(reader), lambda path, error: output.error(path, "ls", error))
-        found = listed(walk, options.folders, recursive=options.recursive)
+        found = listed(
+            reader,
+            chosen.tree(reader),
+            lambda path, error: output.error(path, "ls", error),
+            options.folders,
+            recursive=options.recursive,
+        )
         if output.as_json:
             output.document(snapshot_object(version))
             output.documents(listed_object(path, node) for path, node in found)
