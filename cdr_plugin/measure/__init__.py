@@ -1,0 +1,1 @@
+"""Counting and measuring what versions hold, as ``restic stats`` does."""
