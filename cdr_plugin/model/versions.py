@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeAlias
 
 import msgspec
@@ -56,6 +57,7 @@ _encoder = msgspec.json.Encoder()
 _Fields: TypeAlias = dict[str, msgspec.Raw]
 _fields_decoder = msgspec.json.Decoder(_Fields)
 _NULL = msgspec.Raw(b"null")
+_is_id = re.compile(r"[0-9a-f]{64}").fullmatch
 _KNOWN = frozenset(Snapshot.__struct_encode_fields__)
 _KNOWN_SUMMARY = frozenset(SnapshotSummary.__struct_encode_fields__)
 
@@ -81,6 +83,8 @@ def decode_snapshot(data: Buffer) -> Snapshot:
         snapshot.unknown = _unknown(_fields_decoder.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FormatError(f"snapshot: {error}") from None
+    if not _is_id(snapshot.tree):
+        raise FormatError(f"snapshot: {snapshot.tree[:80]!r} is not the ID of a tree")
     return snapshot
 
 

@@ -93,17 +93,17 @@ class ResticCare(RepositoryCare):
     def repair_index(self, *, read_all_packs: bool = False) -> RepairReport:
         from cdr_restic.care.repair_index import repair_index
 
-        with self._repository.exclusive() as held:
+        with self._repository.exclusive(with_versions=False) as held:
             return repair_index(held, read_all_packs=read_all_packs)
 
     def repair_packs(self, ids: Sequence[str]) -> RepairReport:
         from cdr_restic.care.repair_packs import repair_packs
 
-        with self._repository.exclusive() as held:
+        with self._repository.exclusive(with_versions=False) as held:
             return repair_packs(held, ids)
 
     def repair_versions(self, ids: Sequence[str], *, forget: bool, dry_run: bool) -> RepairReport:
         from cdr_restic.care.repair_versions import repair_versions
 
-        with self._repository.exclusive() as held:
+        with self._repository.exclusive(only_looks=dry_run) as held:
             return repair_versions(held, ids, forget=forget, dry_run=dry_run)
