@@ -10,6 +10,7 @@ from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import UserError
 from cdr_plugin.look.walk import Report, Walk
 from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.model.trees import Node
 
 SHORTEST_PREFIX = 4
 _HEX = re.compile(r"[0-9a-f]+").fullmatch
