@@ -17,5 +17,9 @@ class Reporter:
         """One item failed and the work goes on; ``during`` is ``scan``, ``archival``,
         ``restore``, ``receive`` or ``send``."""
 
+    def item(self, action: str, item: str, size: int) -> None:
+        """What became of one item, for who asked to hear of each: ``restored``, ``updated``, ``unchanged``
+        or ``deleted``; ``size`` in content bytes."""
+
     def note(self, text: str) -> None:
         """One line worth reading: a warning or a decision."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from cdr_plugin.reporter import Reporter
 
-from .formatting import printable
+from .formatting import format_bytes, printable
 
 if TYPE_CHECKING:
     from .progress import Bar
@@ -88,6 +88,12 @@ class Output(Reporter):
                 self._write_json(self._stderr, {**message, "during": during, "item": item})
             else:
                 self._line(f"cdr: {during}: {item}: {error}")
+
+    def item(self, action: str, item: str, size: int) -> None:
+        if self.as_json:
+            self.document({"message_type": "verbose_status", "action": action, "item": item, "size": size})
+        else:
+            self.line(f"{action:9} {item}" + (f" with size {format_bytes(size)}" if size else ""))
 
     def note(self, text: str) -> None:
         if self.quiet:

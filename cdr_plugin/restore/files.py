@@ -17,7 +17,7 @@ from cdr_plugin.errors import CdrError, FormatError, IntegrityError, NotFoundErr
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.restore.contents import NEW_FILE, put_blob, read_back
 from cdr_plugin.restore.folders import Folders
-from cdr_plugin.restore.metadata import apply_to_fd
+from cdr_plugin.restore.metadata import Applied, apply_to_fd
 from cdr_plugin.restore.pending import PendingFile, wrong_size
 from cdr_plugin.restore.placing import Places, discard
 from cdr_plugin.restore.tally import Tally
@@ -160,23 +160,23 @@ class FileWriter:
             os.ftruncate(fd, file.size)
         if self._verify:
             read_back(fd, file.size, file.ids, self._sizes)
-        stored = apply_to_fd(fd, file.metadata, clean=file.folder.inherits)
+        applied = apply_to_fd(fd, file.metadata, clean=file.folder.inherits)
         os.close(self._open.pop(file))
         temporary, file.temporary = file.temporary, b""
         self._places.take(self._folders.fd(file.folder), file.folder, temporary, file.name)
-        self._settle(file, stored)
+        self._settle(file, applied)
 
-    def _settle_whole(self, file: PendingFile, outcome: bool | Exception) -> None:
+    def _settle_whole(self, file: PendingFile, outcome: Applied | Exception) -> None:
         if isinstance(outcome, Exception):
             self._fail(file, outcome)
         else:
             self._tally.wrote(file.size)
             self._settle(file, outcome)
 
-    def _settle(self, file: PendingFile, stored: bool) -> None:
+    def _settle(self, file: PendingFile, applied: Applied) -> None:
         file.done = True
-        self._tally.attributes(stored)
-        self._tally.restored()
+        self._tally.restored(file.folder, file.name, file.size, existed=file.existed)
+        self._tally.applied(file.folder, file.name, applied)
 
     def _fail(self, file: PendingFile, error: Exception) -> None:
         if not file.failed:

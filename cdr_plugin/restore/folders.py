@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
+import stat
 from collections import OrderedDict
 from types import TracebackType
 from typing import Self
@@ -48,12 +50,29 @@ class Folder:
 class Folders:
     """Opens folders, and keeps a bounded number of them open."""
 
-    def __init__(self, target: os.PathLike[str], limit: int = MAX_OPEN_FOLDERS) -> None:
-        """Create ``target`` with its parents unless it exists; UserError when it cannot be used."""
+    def __init__(
+        self,
+        target: os.PathLike[str],
+        limit: int = MAX_OPEN_FOLDERS,
+        *,
+        replace_others: bool = False,
+        dry_run: bool = False,
+    ) -> None:
+        """Create ``target`` with its parents unless it exists; UserError when it cannot be used.
+
+        ``replace_others``: what is no folder makes room for one. With ``dry_run`` nothing is made or
+        changed; a folder that would be made is ``fresh`` and has no descriptor.
+        """
         self._limit = limit
+        self._replace_others = replace_others
+        self._dry_run = dry_run
         self._open: OrderedDict[Folder, int] = OrderedDict()
         self.root = Folder(None, b"")
+        self._root_fd = -1
         try:
+            if dry_run and not os.path.lexists(target):
+                self.root.fresh = True
+                return
             os.makedirs(target, mode=0o700, exist_ok=True)
             # The target itself is the user's choice and may be a link; nothing below it may.
             self._root_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -70,7 +89,8 @@ class Folders:
         for fd in self._open.values():
             os.close(fd)
         self._open.clear()
-        os.close(self._root_fd)
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
 
     def fd(self, folder: Folder) -> int:
         """A descriptor of an existing folder, good until the next call; OSError."""
@@ -106,18 +126,36 @@ class Folders:
         A new one is 0700 until its metadata is applied, so that nobody looks in before.
         """
         assert folder.parent is not None
+        if self._dry_run and folder.parent.fresh:
+            folder.fresh = folder.ready = True
+            return
         parent_fd = self.fd(folder.parent)
         try:
-            os.mkdir(folder.name, 0o700, dir_fd=parent_fd)
-            folder.fresh = True
-            folder.inherits = folder.parent.inherits
-        except FileExistsError:
             self._adopt(folder, parent_fd)
+        except FileNotFoundError:
+            self._make_new(folder, parent_fd)
+        except NotADirectoryError:
+            if not self._replace_others:
+                raise
+            if not self._dry_run:
+                os.unlink(folder.name, dir_fd=parent_fd)
+            self._make_new(folder, parent_fd)
         folder.ready = True
 
+    def _make_new(self, folder: Folder, parent_fd: int) -> None:
+        assert folder.parent is not None
+        if not self._dry_run:
+            os.mkdir(folder.name, 0o700, dir_fd=parent_fd)
+        folder.fresh = True
+        folder.inherits = folder.parent.inherits
+
     def _adopt(self, folder: Folder, parent_fd: int) -> None:
+        """Use a folder that exists. FileNotFoundError, NotADirectoryError."""
+        assert folder.parent is not None
+        if folder.parent.fresh and not self._dry_run:
+            raise FileNotFoundError  # nothing of others is in a folder that we made
         try:
-            fd = self._keep(folder, os.open(folder.name, _OPEN_FOLDER, dir_fd=parent_fd))
+            fd = self._keep(folder, self._open_usable(folder.name, parent_fd))
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 raise NotADirectoryError(
@@ -126,6 +164,31 @@ class Folders:
                 ) from None
             raise
         folder.inherits = _has_default_acl(fd)
+
+    def _open_usable(self, name: bytes, parent_fd: int) -> int:
+        """Open an existing folder; if it is ours and we may not write to it, we may from now on, until
+        the version's mode is applied to it."""
+        if self._dry_run or os.geteuid() == 0:
+            return os.open(name, _OPEN_FOLDER, dir_fd=parent_fd)
+        found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mode & 0o700 != 0o700:
+            _let_owner_in(name, parent_fd, stat.S_IMODE(found.st_mode) | 0o700)
+        return os.open(name, _OPEN_FOLDER, dir_fd=parent_fd)
+
+    def ignores_case(self, folder: Folder) -> bool:
+        """Do names that differ only in case mean the same file in this folder?"""
+        if self._dry_run:
+            return False
+        fd = self.fd(folder)
+        name = f".cdr-restore-{secrets.token_hex(4)}-ca5e"
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd))
+        try:
+            os.stat(name.upper(), dir_fd=fd, follow_symlinks=False)
+            return True
+        except FileNotFoundError:
+            return False
+        finally:
+            os.unlink(name, dir_fd=fd)
 
     def forget(self, folder: Folder) -> None:
         """Close the descriptor of a folder that is finished."""
@@ -139,3 +202,12 @@ def _has_default_acl(fd: int) -> bool:
         return DEFAULT_ACL in os.listxattr(fd)
     except OSError:
         return False
+
+
+def _let_owner_in(name: bytes, parent_fd: int, mode: int) -> None:
+    # A path of /proc, since a folder that we may not read cannot be opened for fchmod.
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+    try:
+        os.chmod(b"/proc/self/fd/%d" % fd, mode)
+    finally:
+        os.close(fd)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from cdr_plugin.errors import FormatError
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.model.trees import Node, posix_permissions
+from cdr_plugin.restore.rules import MetadataRules
 
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
 _NO_OWNER = (1 << 32) - 1
@@ -22,23 +24,35 @@ _NOTHING: Mapping[str, bytes] = {}
 _OURS = ("user.", "trusted.", "system.posix_acl_")
 
 
+class Applied(NamedTuple):
+    """How applying metadata went. ``attributes`` is false when the file system cannot store them;
+    ``error`` is the first step that failed, beside which all others were done."""
+
+    attributes: bool
+    error: OSError | None
+
+
+_WHOLLY = Applied(True, None)
+
+
 class Metadata:
     """What a node says about a file, apart from its content."""
 
-    __slots__ = ("atime_ns", "attributes", "gid", "mode", "mtime_ns", "uid")
+    __slots__ = ("atime_ns", "attributes", "gid", "mode", "mtime_ns", "rules", "uid")
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, rules: MetadataRules) -> None:
         """FormatError when a number or a time is not one."""
-        if not (0 <= node.uid < _NO_OWNER and 0 <= node.gid < _NO_OWNER):
+        self.uid, self.gid = rules.owner(node) if rules.by_name else (node.uid, node.gid)
+        if not (0 <= self.uid < _NO_OWNER and 0 <= self.gid < _NO_OWNER):
             raise FormatError(f"owner {node.uid}:{node.gid} is out of range")
-        self.uid = node.uid
-        self.gid = node.gid
+        self.rules = rules
         self.mode = posix_permissions(node.mode)
         self.mtime_ns = _time_ns(node.mtime)
         self.atime_ns = self.mtime_ns if node.atime == node.mtime else _time_ns(node.atime)
         self.attributes: Mapping[str, bytes] = _NOTHING
         if node.extended_attributes:
-            self.attributes = {_attribute_name(item.name): item.value for item in node.extended_attributes}
+            found = [(_attribute_name(item.name), item.value) for item in node.extended_attributes]
+            self.attributes = {name: value for name, value in found if rules.wants(name)}
 
 
 @lru_cache(maxsize=4096)
@@ -63,71 +77,85 @@ def _attribute_name(name: str) -> str:
     return name
 
 
-def apply_to_fd(fd: int, metadata: Metadata, *, clean: bool) -> bool:
-    """Apply to an open file or folder; OSError. ``clean``: take off attributes that the node does
-    not have. False when the file system cannot store the attributes; the rest is applied."""
-    permissions = metadata.mode if _own(fd, metadata) else metadata.mode & ~_SET_IDS
-    stored = True
+class _Steps:
+    """Does one step after the other, whatever became of those before."""
+
+    __slots__ = ("error", "stored")
+
+    def __init__(self) -> None:
+        self.stored = True
+        self.error: OSError | None = None
+
+    def done(self) -> Applied:
+        return _WHOLLY if self.stored and self.error is None else Applied(self.stored, self.error)
+
+    def try_to(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            self.error = self.error or error
+
+    def own(self, chown: Callable[[], object]) -> bool:
+        """Set the owner; False where that may not be. Then setuid and setgid must not be set
+        either, or the file would run as somebody else. Ordinary users are not told: they know."""
+        try:
+            chown()
+        except OSError as error:
+            if os.geteuid() == 0 or not isinstance(error, PermissionError):
+                self.error = self.error or error
+            return False
+        return True
+
+    def set_attributes(self, file: int | bytes, metadata: Metadata, *, follow: bool) -> None:
+        for name, value in metadata.attributes.items():
+            try:
+                os.setxattr(file, name, value, follow_symlinks=follow)
+            except OSError as error:
+                if error.errno == errno.ENOTSUP:
+                    self.stored = False
+                elif error.errno != errno.EPERM or os.geteuid() == 0:
+                    self.error = self.error or error
+
+
+def apply_to_fd(fd: int, metadata: Metadata, *, clean: bool) -> Applied:
+    """Apply to an open file or folder. ``clean``: take off attributes that the node does not have."""
+    steps = _Steps()
+    owned = steps.own(lambda: os.fchown(fd, metadata.uid, metadata.gid))
     if clean:
-        _remove_others(fd, metadata)
+        steps.try_to(lambda: _remove_others(fd, metadata))
     if metadata.attributes:
-        stored = _set_attributes(fd, metadata, follow=True)
-    os.fchmod(fd, permissions)
-    os.utime(fd, ns=(metadata.atime_ns, metadata.mtime_ns))
-    return stored
+        steps.set_attributes(fd, metadata, follow=True)
+    steps.try_to(lambda: os.fchmod(fd, metadata.mode if owned else metadata.mode & ~_SET_IDS))
+    steps.try_to(lambda: os.utime(fd, ns=(metadata.atime_ns, metadata.mtime_ns)))
+    return steps.done()
 
 
-def apply_to_link(dir_fd: int, name: bytes, metadata: Metadata) -> bool:
+def apply_to_link(dir_fd: int, name: bytes, metadata: Metadata) -> Applied:
     """``apply_to_fd`` for a symbolic link, which has no mode of its own."""
-    try:
-        os.chown(name, metadata.uid, metadata.gid, dir_fd=dir_fd, follow_symlinks=False)
-    except PermissionError:
-        if os.geteuid() == 0:
-            raise
-    stored = True
+    steps = _Steps()
+    steps.own(lambda: os.chown(name, metadata.uid, metadata.gid, dir_fd=dir_fd, follow_symlinks=False))
     if metadata.attributes:
         # There is no lsetxattrat; the descriptor's own /proc link cannot be redirected.
-        stored = _set_attributes(b"/proc/self/fd/%d/%s" % (dir_fd, name), metadata, follow=False)
-    os.utime(name, ns=(metadata.atime_ns, metadata.mtime_ns), dir_fd=dir_fd, follow_symlinks=False)
-    return stored
+        steps.set_attributes(b"/proc/self/fd/%d/%s" % (dir_fd, name), metadata, follow=False)
+    times = (metadata.atime_ns, metadata.mtime_ns)
+    steps.try_to(lambda: os.utime(name, ns=times, dir_fd=dir_fd, follow_symlinks=False))
+    return steps.done()
 
 
-def apply_to_special(dir_fd: int, name: bytes, metadata: Metadata) -> bool:
-    """``apply_to_fd`` for a FIFO or device, which must not be opened."""
+def apply_to_special(dir_fd: int, name: bytes, metadata: Metadata) -> Applied:
+    """``apply_to_fd`` for a FIFO or device, which must not be opened. OSError when it is gone."""
+    steps = _Steps()
     fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         path = b"/proc/self/fd/%d" % fd
-        permissions = metadata.mode if _own(path, metadata) else metadata.mode & ~_SET_IDS
-        stored = not metadata.attributes or _set_attributes(path, metadata, follow=True)
-        os.chmod(path, permissions)
-        os.utime(path, ns=(metadata.atime_ns, metadata.mtime_ns))
-        return stored
+        owned = steps.own(lambda: os.chown(path, metadata.uid, metadata.gid))
+        if metadata.attributes:
+            steps.set_attributes(path, metadata, follow=True)
+        steps.try_to(lambda: os.chmod(path, metadata.mode if owned else metadata.mode & ~_SET_IDS))
+        steps.try_to(lambda: os.utime(path, ns=(metadata.atime_ns, metadata.mtime_ns)))
     finally:
         os.close(fd)
-
-
-def _own(file: int | bytes, metadata: Metadata) -> bool:
-    """Set the owner; False where an ordinary user may not. Then setuid and setgid must not be set
-    either, or the file would run as the restoring user."""
-    try:
-        os.chown(file, metadata.uid, metadata.gid)
-    except PermissionError:
-        if os.geteuid() == 0:
-            raise
-        return False
-    return True
-
-
-def _set_attributes(file: int | bytes, metadata: Metadata, *, follow: bool) -> bool:
-    for name, value in metadata.attributes.items():
-        try:
-            os.setxattr(file, name, value, follow_symlinks=follow)
-        except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                return False
-            if error.errno != errno.EPERM or os.geteuid() == 0:
-                raise
-    return True
+    return steps.done()
 
 
 def _remove_others(fd: int, metadata: Metadata) -> None:
@@ -137,5 +165,5 @@ def _remove_others(fd: int, metadata: Metadata) -> None:
     except OSError:
         return
     for name in present:
-        if name.startswith(_OURS) and name not in metadata.attributes:
+        if name.startswith(_OURS) and name not in metadata.attributes and metadata.rules.wants(name):
             os.removexattr(fd, name)

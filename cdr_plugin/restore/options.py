@@ -11,12 +11,14 @@ from pathlib import Path
 class Overwrite(StrEnum):
     """What happens to an existing file, link or special file where one is to be restored.
 
-    Folders are always merged. A folder is never replaced by something else, nor the reverse.
+    Folders are always merged. A folder is replaced by something else, and the reverse, only by a
+    restore that deletes.
     """
 
     ALWAYS = "always"
+    """Content that equals the version's stays (same hashes); all else is replaced."""
     IF_CHANGED = "if-changed"
-    """Content that equals the version's stays (same size and time, else same hashes)."""
+    """The same, but a file of the same size and time is taken to be equal."""
     IF_NEWER = "if-newer"
     """Replaced only when the version's is newer than the existing one."""
     NEVER = "never"
@@ -30,11 +32,27 @@ class RestoreOptions:
     target: Path
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
+    include_ignoring_case: Sequence[str] = ()
+    exclude_ignoring_case: Sequence[str] = ()
     overwrite: Overwrite = Overwrite.NEVER
+    delete: bool = False
+    """Remove what the folders that are restored hold beside what the version lists there; never
+    what an exclude matches or the includes leave out."""
+    protect: Sequence[Path] = ()
+    """Folders of this machine that ``delete`` must leave alone, such as the repository's."""
     verify: bool = False
     """Read every file back and compare its hashes before it takes its name."""
     sparse: bool = True
     """Leave holes where a blob begins, ends or consists of zeros."""
+    dry_run: bool = False
+    """Look at everything and count, but change nothing."""
+    ownership_by_name: bool = False
+    """Owners by the names that the version holds, where this machine knows them."""
+    include_attributes: Sequence[str] = ()
+    exclude_attributes: Sequence[str] = ()
+    """Patterns for names of extended attributes; at most one of the two. Without any, all are restored."""
+    report_items: bool = False
+    """Tell the reporter of every item, as ``item``."""
 
 
 @dataclass(slots=True)

@@ -12,9 +12,10 @@ from cdr_plugin.restore.metadata import Metadata
 
 class PendingFile:
     """A file whose content is to be written. ``left`` counts the blobs that are missing; a file
-    that is ``failed`` ignores what still comes for it, one that is ``done`` has its final name."""
+    that is ``failed`` ignores what still comes for it, one that is ``done`` has its final name, one that
+    ``existed`` takes the place of another."""
 
-    __slots__ = ("done", "failed", "folder", "holes", "ids", "left", "metadata", "name", "size", "temporary")
+    __slots__ = ("done", "existed", "failed", "folder", "holes", "ids", "left", "metadata", "name", "size", "temporary")
 
     def __init__(self, folder: Folder, name: bytes, size: int, ids: Sequence[BlobId], metadata: Metadata) -> None:
         self.folder = folder
@@ -25,6 +26,7 @@ class PendingFile:
         self.left = len(ids)
         self.temporary = b""
         self.holes = False
+        self.existed = False
         self.failed = False
         self.done = False
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from cdr_plugin.errors import CdrError, IntegrityError
 from cdr_plugin.restore.contents import NEW_FILE, put_blob, read_back
 from cdr_plugin.restore.folders import Folder, Folders
-from cdr_plugin.restore.metadata import apply_to_fd
+from cdr_plugin.restore.metadata import Applied, apply_to_fd
 from cdr_plugin.restore.pending import PendingFile, wrong_size
 from cdr_plugin.restore.placing import Places
 
@@ -24,8 +24,8 @@ _BATCH_FILES = 64
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCHES_UNDER_WAY = 2 * _THREADS
 
-_Outcome: TypeAlias = bool | OSError | ValueError | CdrError
-"""Whether the file system took the attributes, or why the file was not made."""
+_Outcome: TypeAlias = Applied | OSError | ValueError | CdrError
+"""How its metadata went, or why the file was not made."""
 
 Settle: TypeAlias = Callable[[PendingFile, _Outcome], None]
 """Told of each file on the thread that adds them."""
@@ -122,7 +122,7 @@ class _Batch:
         except (OSError, ValueError, IntegrityError) as error:
             return error
 
-    def _make(self, dir_fd: int, file: PendingFile, data: bytes) -> bool:
+    def _make(self, dir_fd: int, file: PendingFile, data: bytes) -> Applied:
         if len(data) != file.size:
             raise wrong_size(file, len(data))
         temporary = self._places.temporary()
@@ -132,14 +132,14 @@ class _Batch:
                 os.ftruncate(fd, len(data))
             if self._verify:
                 read_back(fd, file.size, file.ids, {})
-            stored = apply_to_fd(fd, file.metadata, clean=file.folder.inherits)
+            applied = apply_to_fd(fd, file.metadata, clean=file.folder.inherits)
         except BaseException:
             os.unlink(temporary, dir_fd=dir_fd)
             raise
         finally:
             os.close(fd)
         self._places.take(dir_fd, file.folder, temporary, file.name)
-        return stored
+        return applied
 
 
 def _duplicate(folders: Folders, folder: Folder) -> int | OSError:

@@ -72,7 +72,7 @@ def _walk_blocks(frame: Buffer, position: int, max_block: int) -> int:
     return size + 1
 
 
-def decompress_blob(decompressor: zstandard.ZstdDecompressor, frame: bytes, length: int) -> bytes:
+def decompress_blob(decompressor: zstandard.ZstdDecompressor, frame: Buffer, length: int) -> bytes:
     """The ``length`` bytes that ``frame`` holds, or FormatError; never allocates more.
 
     The caller has checked ``length``. Frames without a content size are usual: restic's encoder

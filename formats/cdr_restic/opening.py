@@ -31,9 +31,10 @@ class BlobOpener:
         IntegrityError, before anything is allocated that exceeds the limit of the type."""
         if max(plain, len(sealed) - OVERHEAD) > MAX_BLOB_BYTES[type_]:
             raise FormatError(f"larger than any {type_.name.lower()} blob may be")
-        data = self._sealer.open(sealed)
         if plain:
-            data = decompress_blob(self._decompressor, data, plain)
+            data = decompress_blob(self._decompressor, self._sealer.open_scratch(sealed), plain)
+        else:
+            data = self._sealer.open(sealed)
         if sha256(data).digest() != id_:
             raise IntegrityError("its SHA-256 differs from its ID")
         return data

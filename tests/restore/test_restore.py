@@ -54,7 +54,7 @@ def test_contents_come_back_and_each_blob_is_read_once(tmp_path: Path) -> None:
 
 
 def test_windows_do_not_show_in_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restoring, "WINDOW_FILES", 3)
+    monkeypatch.setattr(restoring, "WINDOW_ITEMS", 3)
     reader = MemoryReader()
     linked = {"links": 2, "inode": 9, "device_id": 1}
     root = reader.tree(
@@ -206,7 +206,8 @@ def test_only_included_items_and_their_parents_come(tmp_path: Path) -> None:
         (Overwrite.IF_CHANGED, "same content", "mended"),
         (Overwrite.IF_CHANGED, "same size and time", "mended"),
         (Overwrite.ALWAYS, "older", "replaced"),
-        (Overwrite.ALWAYS, "same content", "replaced"),
+        (Overwrite.ALWAYS, "same content", "mended"),
+        (Overwrite.ALWAYS, "same size and time", "replaced"),
         (Overwrite.ALWAYS, "symlink", "replaced"),
         (Overwrite.NEVER, "symlink", "kept"),
     ],

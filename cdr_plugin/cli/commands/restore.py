@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from cdr_plugin.archiver import read_exclude_file
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes, format_duration
 from cdr_plugin.cli.repositories import (
+    Chosen,
     add_filter_arguments,
     add_repository_arguments,
     choose_version,
     open_repositories,
 )
-from cdr_plugin.restore import Overwrite, RestoreOptions, restore
+from cdr_plugin.restore import Overwrite, RestoreOptions, RestoreSummary, restore
 
 HELP = """Restore a version into a folder. VERSION is an ID, the start of one, or 'latest' (with --client and
---path). Existing files are kept unless --overwrite says otherwise."""
+--path), with :/folder behind it for a folder inside. Existing files are kept unless --overwrite says
+otherwise; --delete makes the folders hold just what the version does, and then implies --overwrite if-changed."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("version", metavar="VERSION")
-    parser.add_argument("--target", "-t", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--include", "-i", action="append", default=[], metavar="PATTERN")
-    parser.add_argument("--exclude", "-e", action="append", default=[], metavar="PATTERN")
-    parser.add_argument(
-        "--overwrite", type=Overwrite, choices=list(Overwrite), default=Overwrite.NEVER, help="existing files"
-    )
-    parser.add_argument("--verify", action="store_true", help="read every file back and compare")
+    add = parser.add_argument
+    add("version", metavar="VERSION[:FOLDER]")
+    add("--target", "-t", type=Path, required=True, metavar="DIR")
+    add("--include", "-i", action="append", default=[], metavar="PATTERN")
+    add("--iinclude", action="append", default=[], metavar="PATTERN", help="the same, ignoring case")
+    add("--include-file", action="append", default=[], type=Path, metavar="FILE", help="a pattern per line")
+    add("--iinclude-file", action="append", default=[], type=Path, metavar="FILE")
+    add("--exclude", "-e", action="append", default=[], metavar="PATTERN")
+    add("--iexclude", action="append", default=[], metavar="PATTERN", help="the same, ignoring case")
+    add("--exclude-file", action="append", default=[], type=Path, metavar="FILE", help="a pattern per line")
+    add("--iexclude-file", action="append", default=[], type=Path, metavar="FILE")
+    add("--overwrite", type=Overwrite, choices=list(Overwrite), help="existing files (default: never)")
+    add("--delete", action="store_true", help="remove what the version does not hold; see --dry-run -v first")
+    add("--verify", action="store_true", help="read every file back and compare")
+    add("--sparse", action=argparse.BooleanOptionalAction, default=True, help="leave holes for zeros (default: yes)")
+    add("--dry-run", action="store_true", help="change nothing; with -v say what would change, with -vv what not")
+    add("--ownership-by-name", action="store_true", help="owners by name where known, not by number")
+    add("--include-xattr", action="append", default=[], metavar="PATTERN", help="extended attributes to restore")
+    add("--exclude-xattr", action="append", default=[], metavar="PATTERN", help="extended attributes to leave out")
     add_repository_arguments(parser)
     add_filter_arguments(parser)
 
@@ -36,29 +52,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context) -> int:
     options = context.options
     with ExitStack() as stack:
+        wanted = _restore_options(context)
         repositories = [stack.enter_context(closing(r)) for r in open_repositories(context)]
         chosen = choose_version(repositories, options.version, options)
         version = chosen.version
         context.output.detail(f"restoring {version.id[:8]} of {version.snapshot.time} to {options.target}")
         reader = stack.enter_context(chosen.repository.reading())
-        summary = restore(
-            reader,
-            chosen.tree(reader),
-            RestoreOptions(
-                target=options.target.expanduser(),
-                include=options.include,
-                exclude=options.exclude,
-                overwrite=options.overwrite,
-                verify=options.verify,
-            ),
-            context.output,
-        )
-    skipped = f", {summary.files_skipped} kept as they were" if summary.files_skipped else ""
-    context.output.line(
-        f"restored {summary.files_restored} of {summary.total_files} items{skipped}, "
-        f"{format_bytes(summary.bytes_restored)} in {format_duration(summary.seconds_elapsed)}, to {options.target}"
+        wanted = dataclasses.replace(wanted, protect=_protected(context, chosen))
+        summary = restore(reader, chosen.tree(reader), wanted, context.output)
+    _report(context, summary, version.id)
+    return 1 if summary.errors else 0
+
+
+def _restore_options(context: Context) -> RestoreOptions:
+    """What the options ask for; UserError for pattern files that cannot be read."""
+    options = context.options
+    return RestoreOptions(
+        target=options.target.expanduser(),
+        include=[*options.include, *_read(options.include_file)],
+        exclude=[*options.exclude, *_read(options.exclude_file)],
+        include_ignoring_case=[*options.iinclude, *_read(options.iinclude_file)],
+        exclude_ignoring_case=[*options.iexclude, *_read(options.iexclude_file)],
+        overwrite=options.overwrite or (Overwrite.IF_CHANGED if options.delete else Overwrite.NEVER),
+        delete=options.delete,
+        verify=options.verify,
+        sparse=options.sparse,
+        dry_run=options.dry_run,
+        ownership_by_name=options.ownership_by_name,
+        include_attributes=options.include_xattr,
+        exclude_attributes=options.exclude_xattr,
+        report_items=options.verbose >= (1 if options.dry_run else 2),
     )
+
+
+def _read(files: Sequence[Path]) -> list[str]:
+    return [pattern for file in files for pattern in read_exclude_file(file.expanduser())]
+
+
+def _protected(context: Context, chosen: Chosen) -> list[Path]:
+    """The repository, where it is a folder of this machine."""
+    found = [info for info in context.plugins.infos() if info.kind == "repository format"]
+    names = [info.name for info in found if info.enabled and not info.error]
+    folders = [context.plugins.repository_format(name).local_folder(chosen.repository.location) for name in names]
+    return [folder for folder in folders if folder is not None]
+
+
+def _report(context: Context, summary: RestoreSummary, version: str) -> None:
+    target, dry = context.options.target, context.options.dry_run
+    parts = [f"{'would restore' if dry else 'restored'} {summary.files_restored} of {summary.total_files} items"]
+    if summary.files_skipped:
+        parts.append(f"{summary.files_skipped} kept as they were")
+    if summary.files_deleted:
+        parts.append(f"{summary.files_deleted} {'to be deleted' if dry else 'deleted'}")
+    parts.append(f"{format_bytes(summary.bytes_restored)} in {format_duration(summary.seconds_elapsed)}")
+    context.output.line(f"{', '.join(parts)}, to {target}")
     if summary.errors:
         context.output.line(f"{summary.errors} items could not be restored; they are named above")
-    context.output.summary({**dataclasses.asdict(summary), "snapshot_id": version.id})
-    return 1 if summary.errors else 0
+    fields = {**dataclasses.asdict(summary), "seconds_elapsed": int(summary.seconds_elapsed)}
+    context.output.summary({**fields, "snapshot_id": version})
