@@ -12,7 +12,7 @@ from cdr_restic.index import FULL_INDEX_BLOBS, IndexedPack, encode_index
 from cdr_restic.journal import Journal
 from cdr_restic.packs import PackBuilder
 from cdr_restic.storage import FileKind
-from cdr_restic.uploads import PackUploads, StoredPack
+from cdr_restic.uploads import MAX_WAITING, PackUploads, StoredPack
 
 
 class PackNumbers(Protocol):
@@ -39,16 +39,18 @@ class PackWriter:
         pack_size: int,
         check: Callable[[], None],
         confirm: Callable[[], None] | None = None,
+        waiting: int = MAX_WAITING,
     ) -> None:
         """``check`` raises when nothing more may be written. ``confirm`` does so too, after asking the
-        storage, before packs are listed: who removed our lock may have pruned what no index lists."""
+        storage, before packs are listed: who removed our lock may have pruned what no index lists.
+        At most ``waiting`` packs wait to be stored."""
         self._files = files
         self._journal = journal
         self._numbers = numbers
         self._pack_size = pack_size
         self._confirm = confirm or check
         self._sealer = Sealer(key)
-        self._uploads = PackUploads(files.storage, journal, check)
+        self._uploads = PackUploads(files.storage, journal, check, waiting)
         # Data and trees never share a pack.
         self._open: dict[BlobType, PackBuilder] = {}
         self._unindexed: list[IndexedPack] = []

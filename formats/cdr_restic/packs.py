@@ -155,5 +155,7 @@ class PackBuilder:
         if needed <= capacity:
             return
         self._view.release()
-        self.buffer.extend(bytes(max(needed, 2 * capacity, _FIRST_CAPACITY) - capacity))
+        # Doubled only up to the target: what is over that is for one blob, and mostly a small one.
+        doubled = min(max(2 * capacity, _FIRST_CAPACITY), self._target + _FIRST_CAPACITY)
+        self.buffer.extend(bytes(max(needed, doubled) - capacity))
         self._view = memoryview(self.buffer)

@@ -14,7 +14,7 @@ from cdr_restic.storage import FileKind, Storage
 
 _THREADS = 2
 """While one pack waits for the disk, the next is hashed."""
-_MAX_WAITING = 3
+MAX_WAITING = 3
 """Packs handed over and not yet stored; with the two being filled, five buffers in all."""
 
 
@@ -29,10 +29,11 @@ class StoredPack(NamedTuple):
 class PackUploads:
     """A bounded queue of packs. The first failure ends it: every later call raises that error."""
 
-    def __init__(self, storage: Storage, journal: Journal, check: Callable[[], None]) -> None:
+    def __init__(self, storage: Storage, journal: Journal, check: Callable[[], None], waiting: int) -> None:
         self._storage = storage
         self._journal = journal
         self._check = check
+        self._waiting = waiting
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="restic-pack")
         self._running: deque[Future[StoredPack]] = deque()
         self._free: list[bytearray] = []
@@ -47,7 +48,7 @@ class PackUploads:
         self.raise_failure()
         view = pack.finish()
         self._running.append(self._executor.submit(self._store, pack, view))
-        return self._collect(_MAX_WAITING)
+        return self._collect(self._waiting)
 
     def drain(self) -> list[StoredPack]:
         """Wait for all; those stored meanwhile."""

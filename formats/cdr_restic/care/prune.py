@@ -21,6 +21,8 @@ from cdr_restic.repository import Held
 from cdr_restic.storage import FileKind
 
 _SHOWN = 5
+_WAITING = 1
+"""New packs being stored while the next is filled. Three, as a writing pass has, took 60 MB more and no less time."""
 
 
 def prune(held: Held, options: PruneOptions, without: Sequence[str] = ()) -> PruneReport:
@@ -118,7 +120,14 @@ class _Pruning:
             return []
         self._lock.confirm()
         writer = PackWriter(
-            self._files, self._held.key, self._held.journal, _Numbers(), options.pack_size, self._lock.check
+            self._files,
+            self._held.key,
+            self._held.journal,
+            _Numbers(),
+            options.pack_size,
+            self._lock.check,
+            self._lock.confirm,
+            waiting=_WAITING,
         )
         with closing(writer):
             repacker = Repacker(self._files, self._held.key, options.compression, writer, options.reporter)

@@ -23,7 +23,7 @@ from cdr_restic.storage import FileKind
 
 _RUN_BYTES = 4 * 1024 * 1024
 """Of plaintext or pack, whichever is more, per request; a bigger blob is a run of its own."""
-_UNDER_WAY_BYTES = 64 * 1024 * 1024
+_UNDER_WAY_BYTES = 16 * 1024 * 1024
 _THREADS = min(4, os.cpu_count() or 1)
 """Threads, not processes: opening seals holds the GIL, but at 2 GB/s; hashing and decompressing, at a
 quarter of that, release it."""
