@@ -28,8 +28,8 @@ class Hierarchy:
     def branch(self) -> Shell:
         return Shell(self.folder / "branch")
 
-    def init(self) -> Hierarchy:
-        """The upper tiers as their operators set them up."""
+    def configure(self) -> Hierarchy:
+        """The top tier's host before ``cdr init``."""
         tables = "".join(f"[tier.hq.group.{group}]\n" for group in self.groups)
         _configure(
             self.hq,
@@ -46,6 +46,11 @@ class Hierarchy:
         )
         for group in self.groups:
             (self.hq.folder / f"{group}.password").write_text(f"password of {group}\n")
+        return self
+
+    def init(self) -> Hierarchy:
+        """The upper tiers as their operators set them up."""
+        self.configure()
         self.hq.cdr("init")
         if self.branched:
             _configure(

@@ -95,8 +95,10 @@ def _record(key: bytes, tree: bytes, known: Collection[bytes], begun: tuple[int,
         elif node.type == "file":
             ids = _ids(node.content or [])
             count = len(ids) // 32
-            if not _is_settled(node, begun) or not _all_known(ids, known):
+            if not _all_known(ids, known):
                 ids, count, dirty = b"", RECHECK, True
+            elif not _is_settled(node, begun):
+                count, dirty = count | RECHECK, True
             counts.append(count)
             content.append(ids)
             file_bytes += node.size

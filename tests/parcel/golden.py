@@ -16,6 +16,7 @@ from cdr_plugin.identity.ticket import Ticket, TierKey, request_enrolment, write
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.versions import SnapshotSummary
 from cdr_plugin.parcel.attestation import Attestation, SignedAttestation, sign_attestation
+from cdr_plugin.parcel.baseline import Addressee, Author, Baseline, write_baseline, write_blob_part, write_facts_part
 from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.limits import CHUNK_BYTES
@@ -108,6 +109,28 @@ def plaintexts() -> list[bytes]:
     return [*made, bytes(builder.finish() or b"")]
 
 
+FACTS = b"facts " * 20
+AUTHOR = Author(TIER, CLIENT.public, CLIENT_SEALING.public, GROUP, 1)
+READER = Addressee((CLIENT_SEALING,), TIER.public, CLIENT.public, GROUP, 5)
+
+
+def baseline_keys() -> list[bytes]:
+    return [b"\0" + b"a" * 32, b"\1" + b"b" * 32]
+
+
+def baseline(parts: list[bytes]) -> Baseline:
+    hashes = [sha256(part).digest() for part in parts]
+    return Baseline(11, b"s" * 16, hashes, 1, "ab" * 32, "2026-11-22T19:00:00Z", 6, b"q" * 32, b"t" * 32)
+
+
+def baseline_vectors() -> dict[str, Any]:
+    parts = [
+        write_blob_part(b"s" * 16, 0, 11, baseline_keys(), AUTHOR),
+        write_facts_part(b"s" * 16, 1, 11, FACTS, AUTHOR),
+    ]
+    return {"manifest": write_baseline(baseline(parts), AUTHOR).hex(), "parts": [part.hex() for part in parts]}
+
+
 def vectors() -> dict[str, Any]:
     segments = {}
     for suite, key in KEYS.items():
@@ -135,6 +158,7 @@ def vectors() -> dict[str, Any]:
         "enrolment": enrolment.hex(),
         "head": write_head(head(), CLIENT, group=GROUP, issued_s=1).hex(),
         "receipt": answer.hex(),
+        "baseline": baseline_vectors(),
         "folder": folder_id(CLIENT.public, GROUP),
         "chunker": CHUNKER.hex(),
         "client_key": CLIENT.public.text,

@@ -21,10 +21,12 @@ from cdr_plugin.parcel.limits import (
 from cdr_plugin.parcel.naming import (
     Answer,
     AnswerName,
+    BaselinePartName,
     EnrolmentName,
     HeadName,
     SegmentName,
     answer_name,
+    baseline_part_name,
     enrolment_name,
     folder_id,
     head_name,
@@ -60,6 +62,7 @@ def test_other_names_say_what_they_are() -> None:
     assert parse_name(head_name(FOLDER)) == HeadName(FOLDER)
     for answer in Answer:
         assert parse_name(answer_name(FOLDER, answer)) == AnswerName(FOLDER, answer)
+    assert parse_name(baseline_part_name(FOLDER, 300)) == BaselinePartName(FOLDER, 300)
     request = parse_name(enrolment_name(FOLDER, b"request"))
     assert isinstance(request, EnrolmentName) and request.folder == FOLDER
     assert enrolment_name(FOLDER, b"a") != enrolment_name(FOLDER, b"b")
@@ -88,6 +91,8 @@ def test_names_tell_neither_the_client_nor_the_group() -> None:
         f"clients/{FOLDER}/{'0' * 32}/00000000.tmp",
         f"clients/{FOLDER}/enrol-",
         f"answers/{FOLDER}/other",
+        f"answers/{FOLDER}/baseline-",
+        f"answers/{FOLDER}/baseline-0000000G",
         f"answers/{chr(0x660) * 32}/receipt",
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from cdr_plugin.identity.keys import KemSuite
 from cdr_plugin.identity.ticket import open_enrolment, read_ticket, write_ticket
 from cdr_plugin.parcel.attestation import SignedAttestation, verify_attestation
+from cdr_plugin.parcel.baseline import read_baseline, read_blob_part, read_facts_part
 from cdr_plugin.parcel.head import read_head, write_head
 from cdr_plugin.parcel.limits import HEADER_BYTES, SEGMENT_PREFIX_BYTES
 from cdr_plugin.parcel.naming import folder_id
@@ -89,6 +90,15 @@ def test_sealed_documents_of_the_first_release_open() -> None:
         now_s=5,
     )
     assert asdict(answer) == asdict(golden.receipt())
+
+
+def test_a_baseline_of_the_first_release_opens_part_by_part() -> None:
+    parts = [bytes.fromhex(part) for part in VECTORS["baseline"]["parts"]]
+    read = read_baseline(bytes.fromhex(VECTORS["baseline"]["manifest"]), golden.READER)
+    assert read == golden.baseline(parts)
+    refs = read_blob_part(parts[0], read, 0, golden.READER)
+    assert [bytes((type_,)) + id_ for type_, id_ in refs] == golden.baseline_keys()
+    assert read_facts_part(parts[1], read, 1, golden.READER) == golden.FACTS
 
 
 def test_names_and_keys_are_derived_as_in_the_first_release() -> None:

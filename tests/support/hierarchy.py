@@ -197,9 +197,9 @@ class Hierarchy:
         chain = self.chain()
         return Place(chain.repository, chain.top.state_folder / "repository", PASSWORD)
 
-    def restic(self, *arguments: str) -> str:
+    def restic(self, *arguments: str, zone: str = ZONE) -> str:
         """Standard output of the stock program, run beside the source; it must succeed."""
-        place = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": str(self.chain().repository), "TZ": ZONE}
+        place = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": str(self.chain().repository), "TZ": zone}
         done = subprocess.run(
             ["restic", "--no-cache", *arguments],
             env={**os.environ, **place},
