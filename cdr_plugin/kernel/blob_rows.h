@@ -157,19 +157,34 @@ static inline int32_t find_row(const struct table *t, uint64_t hash, unsigned ty
     return (int32_t)slot_row(t, t->slots[find_slot(t, hash, type, id)]);
 }
 
+/* Work is done for this many keys or rows at a time, and memory asked for ahead: see section 4. */
+#define WINDOW 32
+
 /* Enter a row unless its key is there. Rows entered in order make the first row of each key win. */
-static inline void enter_row(struct table *t, uint32_t number)
+static inline void enter_row(struct table *t, uint64_t hash, uint32_t number)
 {
-    const struct row *r = row_at(t, number);
-    uint64_t hash = hash_key(t, row_type(r), r->id);
     uint32_t slot = first_slot(t, hash);
-    if (t->duplicates)
+    if (t->duplicates) {
+        const struct row *r = row_at(t, number);
         slot = find_slot(t, hash, row_type(r), r->id);
-    else
+    } else {
         while (t->slots[slot])
             slot = next_slot(t, slot);
+    }
     if (!t->slots[slot])
         t->slots[slot] = make_tag(t, hash) | (number + 1);
+}
+
+static void enter_rows(struct table *t, uint32_t first, uint32_t count)
+{
+    uint64_t hashes[WINDOW];
+    for (uint32_t i = 0; i < count; i++) {
+        const struct row *r = row_at(t, first + i);
+        hashes[i] = hash_key(t, row_type(r), r->id);
+        PREFETCH(&t->slots[first_slot(t, hashes[i])]);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        enter_row(t, hashes[i], first + i);
 }
 
 static unsigned bits_for(uint64_t number)
@@ -194,8 +209,8 @@ static HOT bool rebuild(struct table *t, uint32_t capacity)
     t->capacity = capacity;
     t->limit = limit;
     t->row_bits = bits_for(most < MAX_ROWS ? most : MAX_ROWS);
-    for (uint32_t number = 0; number < t->rows; number++)
-        enter_row(t, number);
+    for (uint32_t done = 0; done < t->rows; done += WINDOW)
+        enter_rows(t, done, t->rows - done < WINDOW ? t->rows - done : WINDOW);
     return true;
 }
 
@@ -260,8 +275,6 @@ static void clear_table(struct table *t)
  * A lookup waits twice for memory, for the slot and for the row. Asking for WINDOW of them ahead overlaps
  * the waits: 10 million rows, found: about 90 ns each instead of 250.
  */
-
-#define WINDOW 32
 
 /* Ask for the row that most likely is the one: the first with the tag. */
 static inline void prefetch_row(const struct table *t, uint64_t hash)
