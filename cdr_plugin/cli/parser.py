@@ -60,8 +60,16 @@ def parse(argv: Sequence[str]) -> tuple[Command | None, argparse.Namespace]:
     command = COMMANDS.get(name)
     if command is None or not command.exists:
         raise UserError(f"there is no command {name!r}{_nearest(name)}; see 'cdr --help'")
-    _command_parser(command).parse_args(own, namespace=options)
-    return command, _merged(options)
+    return command, _merged(_parse_own(_command_parser(command), own, options))
+
+
+def _parse_own(parser: Parser, words: Sequence[str], options: argparse.Namespace) -> argparse.Namespace:
+    """Options may stand between arguments too, as restic takes them: ``ls latest --host a /folder``.
+
+    Only where it is needed: argparse's own way for that loses a leading ``--``.
+    """
+    found, left = parser.parse_known_args(words, argparse.Namespace(**vars(options)))
+    return parser.parse_intermixed_args(words, options) if left else found
 
 
 def _split(argv: Sequence[str]) -> tuple[Sequence[str], str | None, Sequence[str]]:
