@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,13 @@ import pytest
 from cdr_plugin.contracts import PruneOptions
 from cdr_plugin.errors import LockedError, LockLostError
 from cdr_plugin.model.blobs import BlobType, Buffer
+from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_restic.local import LocalStorage
 from cdr_restic.locks import LockTimes
 from cdr_restic.storage import FileKind
 from tests.restic.world import AT_ONCE, Place, add_blob, make_place, some_blobs, write_version
+from tests.support.chain import PASSWORD
+from tests.support.forger import check_repository, quick_chain, restic
 
 from .command import CDR, Shell
 
@@ -146,18 +150,18 @@ def test_we_write_in_the_middle_of_a_backup_by_restic(place: Place, user: Shell)
 
 
 def test_we_do_not_write_while_restic_prunes_and_do_so_once_it_is_done(place: Place, user: Shell) -> None:
-    with restic_stopped(place, user, "prune", "--max-unused", "0") as restic:
-        with pytest.raises(LockedError, match=f"is locked exclusively by .*process {restic.pid}"):
+    with restic_stopped(place, user, "prune", "--max-unused", "0") as pruning:
+        with pytest.raises(LockedError, match=f"is locked exclusively by .*process {pruning.pid}"):
             place.repository().writing().__enter__()
 
         def until_it_is_done(seconds: float) -> None:
-            restic.send_signal(signal.SIGCONT)
-            restic.wait()
+            pruning.send_signal(signal.SIGCONT)
+            pruning.wait()
 
         repository = place.repository(times=LockTimes(settle_s=0, pause=until_it_is_done))
         repository._options = replace(repository._options, retry_lock_s=3600)
         with repository.writing() as session:
-            assert restic.returncode == 0
+            assert pruning.returncode == 0
             write_version(session, some_blobs(30, seed=5))
     assert_sound(place, 3)
 
@@ -341,3 +345,61 @@ def test_a_prune_whose_lock_was_removed_removes_nothing_that_a_backup_meanwhile_
     place.restic("check", "--read-data")
     place.repository(times=AT_ONCE).care().prune(PruneOptions(max_unused="0"))
     assert_sound(place, 3)
+
+
+# --- removing while a client's version is half received ---
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ["forget --keep-last 1 --prune --max-unused 0"],
+        ["forget --keep-last 1", "prune --max-unused 0"],
+        ["prune --max-unused 0 --repack-small"],
+    ],
+    ids=["forget and prune at once", "forget, then prune", "prune"],
+)
+def test_forget_and_prune_in_the_middle_of_a_version_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: list[str]
+) -> None:
+    monkeypatch.setattr("cdr_plugin.client.backup.SegmentBuilder", partial(SegmentBuilder, target=16 * 1024))
+    chain = quick_chain(tmp_path)
+    user = Shell(tmp_path, {"RESTIC_REPOSITORY": str(chain.repository), "RESTIC_PASSWORD": PASSWORD})
+    client, source, noise = chain.new_client(), tmp_path / "source", random.Random(11)
+    source.mkdir()
+
+    def next_version() -> list[Path]:
+        """Its segments in the inbox; each version replaces half of the files of the one before."""
+        for number in range(8):
+            if number % 2 or not (source / str(number)).exists():
+                (source / str(number)).write_bytes(noise.randbytes(12_000))
+        chain.backup(client, source)
+        chain.send(client)
+        return sorted(chain.inbox.glob("clients/*/*/*"))
+
+    for _ in range(2):
+        next_version()
+        assert chain.receive().versions_stored == 1
+        chain.send(client)
+    sent = next_version()
+    withheld = {path: path.read_bytes() for path in sent[len(sent) // 2 :]}
+    for path in withheld:
+        path.unlink()
+    assert chain.receive().blobs_new > 0
+    assert "cdr-pin" in restic(chain, "snapshots")
+    for command in commands:
+        user.cdr(*command.split())
+    check_repository(chain)
+    assert "cdr-pin" in restic(chain, "snapshots")
+    left = restic(chain, "snapshots", "--path", str(source))
+    assert f"{1 if 'forget' in commands[0] else 2} snapshots" in left
+    for path, data in withheld.items():
+        path.write_bytes(data)
+    result = chain.receive()
+    assert (result.versions_stored, result.blobs_missing) == (1, 0)
+    check_repository(chain)
+    restic(chain, "restore", "latest", "--target", str(tmp_path / "restored"))
+    restored = tmp_path / "restored" / source.relative_to("/")
+    assert {path.name: path.read_bytes() for path in restored.iterdir()} == {
+        path.name: path.read_bytes() for path in source.iterdir()
+    }

@@ -6,7 +6,7 @@ import argparse
 import re
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_NUMBER = r"(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})"
+_NUMBER = r"(?:[0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})"
 _UNIT = r"(?:ns|us|µs|ms|s|m|h)"
 _DURATION = re.compile(f"(?:{_NUMBER}{_UNIT})+").fullmatch
 _PART = re.compile(f"({_NUMBER})({_UNIT})")
