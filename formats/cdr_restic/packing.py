@@ -38,7 +38,7 @@ class PackWriter:
         numbers: PackNumbers,
         pack_size: int,
         check: Callable[[], None],
-        confirm: Callable[[], None] | None = None,
+        confirm: Callable[[], None],
         waiting: int = MAX_WAITING,
     ) -> None:
         """``check`` raises when nothing more may be written. ``confirm`` does so too, after asking the
@@ -48,7 +48,7 @@ class PackWriter:
         self._journal = journal
         self._numbers = numbers
         self._pack_size = pack_size
-        self._confirm = confirm or check
+        self._confirm = confirm
         self._sealer = Sealer(key)
         self._uploads = PackUploads(files.storage, journal, check, waiting)
         # Data and trees never share a pack.
