@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from cdr_plugin.archiver.catalog import RECHECK, CatalogWriter, Facts, comes_before, make_record
@@ -36,7 +36,7 @@ _DATA = bytes((BlobType.DATA,))
 _TREE = bytes((BlobType.TREE,))
 
 
-def write_catalog(path: Path, pieces: Iterable[bytes], known: Collection[bytes], made: str) -> None:
+def write_catalog(path: Path, pieces: Iterable[bytes], known: Container[bytes], made: str) -> None:
     """A catalog at ``path``, durable, from a stream of facts. FormatError when the stream is none.
 
     ``known``: keys of the blobs that a catalog may name. ``made``: when the version was begun (RFC 3339);
@@ -80,7 +80,7 @@ def _folders(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         raise FormatError("facts: the stream ends within a folder")
 
 
-def _record(key: bytes, tree: bytes, known: Collection[bytes], begun: tuple[int, int]) -> bytes | None:
+def _record(key: bytes, tree: bytes, known: Container[bytes], begun: tuple[int, int]) -> bytes | None:
     """None for a folder whose tree is not known: it could not be left out of a version."""
     tree_id = blob_id(tree)
     if _TREE + tree_id not in known:
@@ -155,7 +155,7 @@ def _is_settled(node: Node, begun: tuple[int, int]) -> bool:
     return max(parse_time(node.mtime), parse_time(node.ctime)) < (begun[0] - 1, begun[1])
 
 
-def _all_known(ids: bytes, known: Collection[bytes]) -> bool:
+def _all_known(ids: bytes, known: Container[bytes]) -> bool:
     return all(_DATA + ids[at : at + 32] in known for at in range(0, len(ids), 32))
 
 

@@ -17,8 +17,9 @@ from zoneinfo import ZoneInfo
 
 from cdr_plugin import __version__
 from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, archive
+from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.spooler import SpoolCounts, Spooler, spool_path
-from cdr_plugin.client.state import ClientState, VersionRow, blob_key
+from cdr_plugin.client.state import ClientState, VersionRow
 from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.errors import CdrError
@@ -94,7 +95,7 @@ class _Run:
         return BackupResult(self.number, result, spooler.counts, time.time() - self.started_s)
 
     def _dry_run(self, new_catalog: Path) -> BackupResult:
-        sink = CountingSink(set(self.state.known()))
+        sink = CountingSink(KnownBlobs(self.state.known()))
         try:
             result = self._archive(sink, new_catalog)
         finally:
@@ -110,7 +111,8 @@ class _Run:
         parcel = Parcel.new(self.client.identity.signing, ticket.group, ticket.sealing)
         preamble = Preamble(self.number, self.client.fingerprint, chunker_id(ticket.chunker), f"cdr {__version__}")
         builder = SegmentBuilder(preamble)
-        return Spooler(self.state, self.client.spool, parcel, builder, self.client.encoders, set(self.state.known()))
+        known = KnownBlobs(self.state.known())
+        return Spooler(self.state, self.client.spool, parcel, builder, self.client.encoders, known)
 
     def _archive(self, sink: Spooler | CountingSink, new_catalog: Path) -> ArchiveResult:
         return archive(
@@ -190,17 +192,15 @@ class _Run:
 class CountingSink:
     """The sink of a dry run: counts what would be sent, keeps nothing."""
 
-    def __init__(self, known: set[bytes]) -> None:
+    def __init__(self, known: KnownBlobs) -> None:
         self.counts = SpoolCounts()
         self._known = known
         self._lock = threading.Lock()
 
     def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
         for id_, data in blobs:
-            key = blob_key(type_, id_)
             with self._lock:
-                if key not in self._known:
-                    self._known.add(key)
+                if self._known.add(type_, id_):
                     self.counts.add(type_, len(data))
 
 

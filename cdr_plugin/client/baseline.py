@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cdr_plugin.client.adopted_catalog import write_catalog
+from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.state import VersionRow, blob_key
 from cdr_plugin.client.states import VersionState
 from cdr_plugin.client.tier import ClientTier
@@ -147,7 +148,7 @@ class _Taking:
             return
         temporary = self._state.folder / f"{TEMPORARY_PREFIX}adopted-catalog"
         try:
-            write_catalog(temporary, self._facts(), set(self._state.known()), self._baseline.time)
+            write_catalog(temporary, self._facts(), KnownBlobs(self._state.known()), self._baseline.time)
         except FormatError as error:
             self._reporter.note(f"client {self._client.name}: {error}; the next backup reads all files")
             return

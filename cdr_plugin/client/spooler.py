@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.contracts import Encoder
 from cdr_plugin.files import write_durably
@@ -60,7 +61,7 @@ def spool_path(folder: Path, parcel_id: bytes, index: int) -> Path:
 
 
 class Spooler:
-    """The archiver's sink. ``known`` belongs to it from now on: keys of blobs not to be sent."""
+    """The archiver's sink. ``known`` belongs to it from now on: blobs not to be sent."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Spooler:
         parcel: Parcel,
         builder: SegmentBuilder,
         encoders: Callable[[], Sequence[LabelledEncoder]],
-        known: set[bytes],
+        known: KnownBlobs,
     ) -> None:
         self.counts = SpoolCounts()
         self._state = state
@@ -100,15 +101,8 @@ class Spooler:
                 self._append(payload)
 
     def _claim(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> list[tuple[BlobId, Buffer]]:
-        prefix = bytes((type_,))
-        fresh = []
         with self._lock:
-            for blob in blobs:
-                key = prefix + blob[0]
-                if key not in self._known:
-                    self._known.add(key)
-                    fresh.append(blob)
-        return fresh
+            return [blob for blob in blobs if self._known.add(type_, blob[0])]
 
     def _encode(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> list[Payload]:
         encoders = getattr(self._local, "encoders", None)

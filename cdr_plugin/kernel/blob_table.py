@@ -1,5 +1,6 @@
 """``BlobTable`` in plain Python: the oracle of the one in C, and what runs where there is none."""
 
+import threading
 from array import array
 from collections.abc import Iterator
 from operator import index
@@ -34,6 +35,7 @@ class BlobTable:
         self._duplicates = bool(duplicates)
         self._rows: list[BlobRow] = []
         self._first: dict[_Key, int] = {}
+        self._adding = threading.Lock()
 
     def __len__(self) -> int:
         """Rows."""
@@ -57,7 +59,8 @@ class BlobTable:
     def add(self, type_: int, id_: _Buffer, pack: int, offset: int, length: int, plain: int, /) -> bool:
         """Add a row; False if the key was there already, whether or not the row was added."""
         row = _row(type_, id_, pack, offset, length, plain)
-        return self._add(row)
+        with self._adding:
+            return self._add(row)
 
     def add_rows(self, records: _Buffer, numbers: _Buffer | None = None, /) -> int:
         """Add records (``BLOB_RECORD``) end to end; the number of rows added.
@@ -67,16 +70,19 @@ class BlobTable:
         octets = _octets("records", records, BLOB_RECORD.size)
         packs = None if numbers is None else memoryview(_octets("numbers", numbers, 4)).cast("I")
         rows = [_resolve(BlobRow(*fields), packs) for fields in BLOB_RECORD.iter_unpack(octets)]
-        before = len(self._rows)
-        for row in rows:
-            self._add(row)
-        return len(self._rows) - before
+        with self._adding:
+            before = len(self._rows)
+            for row in rows:
+                self._add(row)
+            return len(self._rows) - before
 
     def _add(self, row: BlobRow) -> bool:
         number = len(self._rows)
-        new = self._first.setdefault((row.type, row.id), number) == number
+        new = (row.type, row.id) not in self._first
         if new or self._duplicates:
             self._rows.append(row)
+        if new:  # only now may others find the row
+            self._first[row.type, row.id] = number
         return new
 
     def find(self, type_: int, id_: _Buffer, /) -> int:
