@@ -111,9 +111,11 @@ def restic_backing_up(place: Place, user: Shell) -> Iterator[None]:
     running.stdin.flush()
     while not locks(place):
         assert running.poll() is None
-    yield
-    _, said = running.communicate(random.Random(4).randbytes(100_000))
-    assert running.returncode == 0, said
+    try:
+        yield
+    finally:
+        _, said = running.communicate(random.Random(4).randbytes(100_000))
+        assert running.returncode == 0, said
 
 
 def _start(user: Shell, *command: object, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
