@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_plugin.reporter import Reporter
 from cdr_restic.crypto import KeyMaterial, Sealer
 from cdr_restic.files import SealedFiles
 from cdr_restic.index import IndexedPack, MemoryIndex, encode_index
 from cdr_restic.journal import Journal
-from cdr_restic.opening import BlobOpener
 from cdr_restic.packs import PackEntry, load_header
-from cdr_restic.storage import FileKind, Storage
-
-_PIECE_BYTES = 4 * 1024 * 1024
+from cdr_restic.storage import FileKind, Storage, storage_error
+from cdr_restic.verifying import PackVerifier
 
 
 def verify_pack(storage: Storage, key: KeyMaterial, name: str) -> list[PackEntry]:
     """The blobs of a pack of which every byte has been checked: name, size, header and each
     blob. IntegrityError, NotFoundError."""
-    size = storage.size(FileKind.DATA, name)
-    digest = sha256()
-    for offset in range(0, size, _PIECE_BYTES):
-        digest.update(storage.load_part(FileKind.DATA, name, offset, _PIECE_BYTES))
-    if digest.hexdigest() != name:
-        raise IntegrityError("its SHA-256 differs from its name")
-    opener = BlobOpener(key)
-    entries = load_header(lambda o, n: storage.load_part(FileKind.DATA, name, o, n), size, opener.sealer)
-    for entry in entries:
-        sealed = storage.load_part(FileKind.DATA, name, entry.offset, entry.length)
-        opener.open(entry.type, entry.id, sealed, entry.plain)
-    return entries
+    with storage.opened(FileKind.DATA, name) as descriptor:
+        try:
+            verdict = PackVerifier(key).verify(descriptor, name)
+        except OSError as error:
+            raise storage_error(error, f"cannot read {storage.describe(FileKind.DATA, name)}") from None
+    if not verdict.good or verdict.header is None:
+        damaged = [f"{len(verdict.lost)} blobs are damaged, the first: {verdict.lost[0][1]}"] if verdict.lost else []
+        raise IntegrityError("; ".join([*verdict.problems, *damaged]))
+    return list(verdict.header)
 
 
 def _is_copy(storage: Storage, key: KeyMaterial, index: MemoryIndex, name: str) -> bool:
@@ -46,8 +39,8 @@ def recover_packs(
     """Index the packs of ``journal`` that are stored but not indexed; names of new index files.
 
     A pack of blobs that are all indexed elsewhere is a copy that pruning was about to make: it is removed. Nobody
-    else indexes it meanwhile, since that takes the exclusive lock. Packs that do not verify stay as they are, and are reported: ``restic prune`` removes
-    them.
+    else indexes it meanwhile, since that takes the exclusive lock. Packs that do not verify stay as they are, and are
+    reported: ``restic prune`` removes them.
     """
     found = []
     for name in journal.packs:

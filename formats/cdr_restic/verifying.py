@@ -1,7 +1,8 @@
 """Checks every byte of a pack in one pass: name, header against index, and each blob.
 
-The pack is a local file (``Storage.opened``). It is read once from front to back through a window of
-4 MiB, which grows only for a blob that is larger; the header, at the end, is looked at before.
+The pack is a local file (``Storage.opened``). It is read once from front to back through a window of 1 MiB, so that
+what is hashed is still in the cache when it is decrypted; it grows only for a blob that is larger. The header, at
+the end, is looked at before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cdr_restic.crypto import KeyMaterial
 from cdr_restic.opening import MAX_BLOB_BYTES, BlobOpener
 from cdr_restic.packs import PackEntry, load_header
 
-_WINDOW_BYTES = 4 * 1024 * 1024
+_WINDOW_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
