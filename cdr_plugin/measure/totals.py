@@ -26,9 +26,10 @@ class Totals:
         return self
 
     def as_json(self) -> dict[str, Any]:
-        """restic's fields; as there, all but the first and the last are left out when they are 0."""
+        """restic's fields; as there, all but the first and the last are left out when they are 0, and what
+        is about compression where nothing is compressed, as in repositories of version 1."""
         ratio = self.compressed_uncompressed_size / self.compressed_size if self.compressed_size else 0
-        plain = self.total_uncompressed_size
+        plain = self.total_uncompressed_size if self.compressed_size else 0
         optional = {
             "total_uncompressed_size": plain,
             "compression_ratio": ratio,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdr_plugin.errors import FormatError, NotFoundError
@@ -18,6 +18,7 @@ from cdr_plugin.measure.unique_files import blobs_per_file, files_by_contents
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.trees import Node, decode_tree
 from tests.restore.memory_reader import MemoryReader
+from tests.support.patience import PATIENT
 
 _FILES: st.SearchStrategy[tuple[bytes, dict[str, object]]] = st.sampled_from((
     (b"", {}),
@@ -86,14 +87,14 @@ def plain_restore_size(reader: MemoryReader, roots: Sequence[BlobId]) -> Totals:
 
 
 @given(_histories())
-@settings(deadline=None)
+@PATIENT
 def test_restore_size_counts_every_entry_and_hard_links_once(history: tuple[Reads, list[BlobId]]) -> None:
     reader, roots = history
     assert restore_size(reader, roots) == plain_restore_size(reader, roots)
 
 
 @given(_histories(), st.sampled_from((restore_size, files_by_contents, blobs_per_file, raw_data)))
-@settings(deadline=None)
+@PATIENT
 def test_every_tree_is_read_once_however_many_versions_share_it(
     history: tuple[Reads, list[BlobId]], measure: object
 ) -> None:
@@ -104,7 +105,7 @@ def test_every_tree_is_read_once_however_many_versions_share_it(
 
 
 @given(_histories())
-@settings(deadline=None)
+@PATIENT
 def test_files_are_told_apart_by_contents(history: tuple[Reads, list[BlobId]]) -> None:
     reader, roots = history
     contents = {tuple(node.content or ()): node.size for root in roots for _, node in walked(reader, root)}
@@ -113,7 +114,7 @@ def test_files_are_told_apart_by_contents(history: tuple[Reads, list[BlobId]]) -
 
 
 @given(_histories())
-@settings(deadline=None)
+@PATIENT
 def test_blobs_count_once_for_each_file(history: tuple[Reads, list[BlobId]]) -> None:
     """In one version, where it does not matter which of the files with equal contents is counted."""
     reader, roots = history
@@ -127,7 +128,7 @@ def test_blobs_count_once_for_each_file(history: tuple[Reads, list[BlobId]]) -> 
 
 
 @given(_histories())
-@settings(deadline=None)
+@PATIENT
 def test_raw_data_is_each_blob_once(history: tuple[Reads, list[BlobId]]) -> None:
     reader, roots = history
     blobs = {(BlobType.TREE, root.hex()) for root in roots}

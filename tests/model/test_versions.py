@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cdr_plugin.errors import FormatError
 from cdr_plugin.model.versions import SnapshotSummary, decode_snapshot, encode_snapshot, snapshot_fields
+from tests.support.patience import PATIENT
 
 KNOWN: dict[str, Any] = {
     "time": "2024-02-03T04:05:06+01:00",
@@ -32,6 +33,7 @@ _unknown = st.dictionaries(st.text(max_size=8).map("x-{}".format), _json, max_si
 
 
 @given(_unknown, _unknown)
+@PATIENT
 def test_unknown_fields_survive_a_rewrite(more: dict[str, Any], of_summary: dict[str, Any]) -> None:
     written = {**KNOWN, **more, "summary": {**KNOWN["summary"], **of_summary}}
     snapshot = decode_snapshot(json.dumps(written).encode())

@@ -13,6 +13,7 @@ from cdr_plugin.retention.policy import Policy, apply_policy
 from cdr_plugin.retention.tags import has_any_list, has_tags, split_tags
 from cdr_plugin.top.commit import VersionTag
 from tests.retention.versions import START_S, numbered, random_snapshots, snapshot
+from tests.support.patience import PATIENT
 
 ALICE, BOB = b"a" * 16, b"b" * 16
 _words = st.lists(st.sampled_from(("host", "paths", "tags")), unique=True)
@@ -23,6 +24,7 @@ def version_tag(client: bytes, number: int) -> str:
 
 
 @given(_words)
+@PATIENT
 def test_groups_share_what_they_are_grouped_by_and_nothing_is_lost(words: list[str]) -> None:
     versions = numbered(random_snapshots(60, 1))
     by = parse_group_by(",".join(words))

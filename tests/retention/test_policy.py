@@ -8,7 +8,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cdr_plugin.config.schema import ForgetConfig
@@ -19,6 +19,7 @@ from cdr_plugin.retention.from_options import policy_from
 from cdr_plugin.retention.policy import BUCKETS, UNLIMITED, Policy, apply_policy
 from cdr_plugin.retention.spans import Span
 from tests.retention.versions import START_S, histories, numbered, snapshot
+from tests.support.patience import PATIENT
 
 AFTER: Instant = (1 << 40, 0)
 """Later than everything."""
@@ -43,7 +44,7 @@ def instant(version: StoredVersion) -> Instant:
 
 
 @given(histories(), policies, st.booleans())
-@settings(deadline=None)
+@PATIENT
 def test_each_version_is_kept_or_removed_newest_first(
     versions: list[StoredVersion], policy: Policy, keep_oldest: bool
 ) -> None:
@@ -56,14 +57,14 @@ def test_each_version_is_kept_or_removed_newest_first(
 
 
 @given(histories(), policies, st.randoms())
-@settings(deadline=None)
+@PATIENT
 def test_the_order_of_listing_does_not_matter(versions: list[StoredVersion], policy: Policy, source: object) -> None:
     mixed = sorted(versions, key=lambda v: v.id)
     assert apply_policy(versions, policy, AFTER) == apply_policy(mixed, policy, AFTER)
 
 
 @given(histories(), policies)
-@settings(deadline=None)
+@PATIENT
 def test_rules_only_add_to_each_other(versions: list[StoredVersion], policy: Policy) -> None:
     parts = [
         Policy(**{name: getattr(policy, name)})
@@ -75,7 +76,7 @@ def test_rules_only_add_to_each_other(versions: list[StoredVersion], policy: Pol
 
 
 @given(histories(), _counted, st.integers(0, 6))
-@settings(deadline=None)
+@PATIENT
 def test_a_count_keeps_as_many_and_the_newest_of_each(versions: list[StoredVersion], rule: str, count: int) -> None:
     found = kept(versions, Policy(**{rule: count}), keep_oldest=False)
     assert len(found) <= count
@@ -86,7 +87,7 @@ def test_a_count_keeps_as_many_and_the_newest_of_each(versions: list[StoredVersi
 
 
 @given(histories(), _counted, st.integers(0, 6))
-@settings(deadline=None)
+@PATIENT
 def test_a_higher_count_keeps_more_and_unlimited_keeps_most(
     versions: list[StoredVersion], rule: str, count: int
 ) -> None:
@@ -95,14 +96,14 @@ def test_a_higher_count_keeps_more_and_unlimited_keeps_most(
 
 
 @given(histories(), _counted, st.integers(1, 6))
-@settings(deadline=None)
+@PATIENT
 def test_what_was_kept_is_kept_again(versions: list[StoredVersion], rule: str, count: int) -> None:
     once = kept(versions, Policy(**{rule: count}))
     assert kept(once, Policy(**{rule: count})) == once
 
 
 @given(histories(), _counted, st.integers(-1, 6))
-@settings(deadline=None)
+@PATIENT
 def test_the_oldest_stays_while_there_is_room(versions: list[StoredVersion], rule: str, count: int) -> None:
     without = kept(versions, Policy(**{rule: count}), keep_oldest=False)
     outcome = apply_policy(versions, Policy(**{rule: count}), AFTER)
@@ -116,7 +117,7 @@ def test_the_oldest_stays_while_there_is_room(versions: list[StoredVersion], rul
 
 
 @given(histories(), _spans)
-@settings(deadline=None)
+@PATIENT
 def test_within_counts_back_from_the_newest_that_is_not_in_the_future(
     versions: list[StoredVersion], span: Span
 ) -> None:
@@ -134,7 +135,7 @@ def test_within_counts_back_from_the_newest_that_is_not_in_the_future(
 
 
 @given(histories(), _spans, st.sampled_from(tuple(BUCKETS)))
-@settings(deadline=None)
+@PATIENT
 def test_a_bucket_within_a_span_is_the_bucket_of_what_lies_within(
     versions: list[StoredVersion], span: Span, bucket: str
 ) -> None:

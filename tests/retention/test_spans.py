@@ -12,11 +12,13 @@ from cdr_plugin.errors import FormatError, UserError
 from cdr_plugin.retention.calendars import day_number, moment
 from cdr_plugin.retention.spans import Span, parse_span
 from tests.retention.versions import OFFSETS_MIN, time_text
+from tests.support.patience import PATIENT
 
 _counts = st.integers(0, 999)
 
 
 @given(st.dates())
+@PATIENT
 def test_days_and_weeks_are_those_of_the_calendar(day: date) -> None:
     found = moment(f"{day:%Y-%m-%dT12:00:00Z}".rjust(20, "0"))
     assert day_number(day.year, day.month, day.day) * 86400 + 43200 == found.instant[0]
@@ -24,6 +26,7 @@ def test_days_and_weeks_are_those_of_the_calendar(day: date) -> None:
 
 
 @given(st.dates(), st.integers(-5000, 5000), st.integers(-100_000, 100_000))
+@PATIENT
 def test_months_and_days_roll_over(day: date, months: int, days: int) -> None:
     years, month = divmod(day.month - 1 + months, 12)
     assert day_number(day.year, day.month + months, 1) == day_number(day.year + years, month + 1, 1)
@@ -31,6 +34,7 @@ def test_months_and_days_roll_over(day: date, months: int, days: int) -> None:
 
 
 @given(st.integers(-(10**10), 10**11), st.sampled_from(OFFSETS_MIN))
+@PATIENT
 def test_a_moment_is_an_instant_on_a_clock_of_its_own(seconds: int, offset_min: int) -> None:
     found = moment(time_text(seconds, offset_min))
     assert found.instant == (seconds, 0)
@@ -60,6 +64,7 @@ def test_a_span_may_reach_back_beyond_all_calendars() -> None:
 
 
 @given(_counts, _counts, _counts, _counts)
+@PATIENT
 def test_a_span_survives_its_spelling(years: int, months: int, days: int, hours: int) -> None:
     span = Span(years, months, days, hours)
     assert not span or parse_span(str(span)) == span

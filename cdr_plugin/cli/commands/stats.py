@@ -72,9 +72,9 @@ def _show(context: Context, totals: Totals) -> None:
         line(f"blobs:               {totals.total_blob_count}")
     if totals.total_file_count:
         line(f"files:               {totals.total_file_count}")
-    if totals.total_uncompressed_size:
+    if "compression_ratio" in fields:
         line(f"uncompressed size:   {format_bytes(totals.total_uncompressed_size)}")
-        line(f"compressed so far:   {fields.get('compression_progress', 0):.2f}%")
-        line(f"compression ratio:   {fields.get('compression_ratio', 0):.2f}x")
+        line(f"compressed so far:   {fields['compression_progress']:.2f}%")
+        line(f"compression ratio:   {fields['compression_ratio']:.2f}x")
         line(f"space saving:        {fields.get('compression_space_saving', 0):.2f}%")
     line(f"size:                {format_bytes(totals.total_size)}")
