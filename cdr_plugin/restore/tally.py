@@ -82,10 +82,9 @@ class Tally:
         """How much of the metadata an item got that is in place."""
         self._without_attributes += not applied.attributes
         if applied.error is not None:
+            # Also where the reason is a lack of space: ext4 says that of one attribute too many.
             reason = applied.error.strerror or applied.error
-            full = applied.error if applied.error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-            text = f"is in place, but some of its owner, mode, times or attributes cannot be set: {reason}"
-            self.failed(folder, name, full or text)
+            self.failed(folder, name, f"is in place, but some of its owner, mode, times or attributes is not: {reason}")
 
     def report(self) -> None:
         self._since_report = 0

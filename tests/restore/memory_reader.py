@@ -70,6 +70,7 @@ class Listener(Reporter):
     def __init__(self) -> None:
         self.errors: dict[str, str] = {}
         self.notes: list[str] = []
+        self.items: list[tuple[str, str, int]] = []
         self.last: dict[str, int | float | str] = {}
 
     def progress(self, **fields: int | float | str) -> None:
@@ -78,6 +79,9 @@ class Listener(Reporter):
     def error(self, item: str, during: str, error: Exception | str) -> None:
         assert during == "restore"
         self.errors[item] = str(error)
+
+    def item(self, action: str, item: str, size: int) -> None:
+        self.items.append((action, item, size))
 
     def note(self, text: str) -> None:
         self.notes.append(text)
