@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.model.trees import decode_tree, encode_tree
 from cdr_plugin.model.versions import Snapshot, decode_snapshot, encode_snapshot
+from cdr_restic.care.check_trees import parse_tree
 from cdr_restic.config import decode_config
 from cdr_restic.crypto import Sealer
 from cdr_restic.files import decode_plaintext
 from cdr_restic.index import IndexedPack, Location, MemoryIndex, encode_index, parse_index
+from cdr_restic.index_file import read_index
 from cdr_restic.keys import Scrypt, decode_key, encode_key
 from cdr_restic.local import LocalStorage
 from cdr_restic.lock_files import our_lock, parse_lock
@@ -24,12 +27,13 @@ from cdr_restic.packs import PackBuilder, PackEntry, encode_header, load_header,
 from cdr_restic.reading import plan_runs
 from cdr_restic.storage import FileKind
 from tests.restic.test_keys import CONFIG_TEXT, MASTER
-from tests.restic.world import TIME, Place, add_blob, some_blobs, write_version
+from tests.restic.world import TIME, Place, add_blob, node, some_blobs, write_version
 
 ENTRIES = [
     PackEntry(BlobType.DATA, b"a" * 32, 0, 100, 0),
     PackEntry(BlobType.TREE, b"b" * 32, 100, 50, 700),
 ]
+TREE = encode_tree([node("f", content=["e" * 64]), node("l", type="symlink", linktarget="x")])
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "pack header": (parse_header, encode_header(ENTRIES)),
     "index": (lambda data: parse_index(data, 2), encode_index([IndexedPack("c" * 64, ENTRIES)])),
@@ -37,6 +41,9 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "config": (decode_config, CONFIG_TEXT),
     "lock": (parse_lock, our_lock()),
     "snapshot": (decode_snapshot, encode_snapshot(Snapshot(time=TIME, tree="d" * 64, paths=["/"]))),
+    "tree": (decode_tree, TREE),
+    "checked tree": (parse_tree, TREE),
+    "packed index": (lambda data: read_index(data, 2).blobs, encode_index([IndexedPack("c" * 64, ENTRIES)])),
     "file": (decode_plaintext, b"\2" + bytes.fromhex("28b52ffd2001090000") + b"x"),
 }
 JSON = st.recursive(
