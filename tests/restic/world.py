@@ -55,16 +55,16 @@ class Place:
 
     @property
     def key(self) -> KeyMaterial:
-        if self.known_key is None:
-            self.known_key = find_key(LocalStorage(str(self.folder)), self.password).master
-        return self.known_key
+        return self.known_key or self._opened().master
 
     @property
     def key_id(self) -> str:
-        """Of the one key that there is when it is first asked for."""
-        if not self.known_key_id:
-            [self.known_key_id] = LocalStorage(str(self.folder)).list(FileKind.KEYS)
-        return self.known_key_id
+        return self.known_key_id or self._opened().id
+
+    def _opened(self) -> OpenedKey:
+        found = find_key(LocalStorage(str(self.folder)), self.password)
+        self.known_key_id, self.known_key = found
+        return found
 
     def options(self, **changes: object) -> RepositoryOptions:
         values: dict[str, object] = {"state": self.state, "pack_size": 16 * 1024, "reporter": self.notes}
