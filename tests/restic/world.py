@@ -89,7 +89,7 @@ class Place:
         """Not one error, and no hint either."""
         output = self.restic("check", "--read-data")
         assert "no errors were found" in output
-        for hint in ("contained in several indexes", "mixed", "not referenced in any index"):
+        for hint in ("contained in several indexes", "contains a mix", "not referenced in any index"):
             assert hint not in output, output
 
     def snapshots(self) -> list[dict[str, object]]:
