@@ -18,6 +18,8 @@ from cdr_plugin.mount.attributes import Attributes
 from cdr_plugin.mount.filesystem import VersionFiles
 
 _DEVICE = Path("/dev/fuse")
+_IDLE_THREADS = 10
+"""libfuse's own default, which 3.12 and later complain of on standard error when nobody names it."""
 _KERNEL_REMEMBERS_S = 60
 """Names and attributes of a version never change; only folders above them do."""
 
@@ -118,6 +120,8 @@ def serve(
     ``ready`` is called when the kernel has taken the mount. UserError when it does not.
     """
     operations = Operations(files, ready)
+    version = binding.fuse_version_major, binding.fuse_version_minor
+    threads = {"max_idle_threads": _IDLE_THREADS} if version >= (3, 12) else {}
     try:
         binding.FUSE(
             operations,
@@ -132,6 +136,7 @@ def serve(
             attr_timeout=_KERNEL_REMEMBERS_S,
             allow_other=allow_other,
             default_permissions=default_permissions,
+            **threads,
         )
     except RuntimeError as error:
         # libfuse 3 also says so when a signal ended what had begun well.
