@@ -404,13 +404,15 @@ def _children(pid: int) -> list[int]:
 
 
 _INTERRUPTED = """
-import os, signal, sys
+import os, signal, sys, threading
 from cdr_restic.care import check_packs, check_pool
 check_packs._WORTH_A_PROCESS_BYTES = 1
 feed = check_pool._Pool._feed
+first = threading.Lock()
 def interrupt(self, worker):
     print(worker._process.pid, flush=True)
-    os.kill(os.getpid(), signal.SIGINT)
+    if first.acquire(blocking=False):
+        os.kill(os.getpid(), signal.SIGINT)
     feed(self, worker)
 check_pool._Pool._feed = interrupt
 from cdr_plugin.cli.main import main
