@@ -125,3 +125,33 @@ def test_damage_in_the_repository_is_named_and_the_rest_restored(theirs: Shell) 
 
 def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_deleting_is_foreseen_by_a_dry_run_and_told_item_by_item(theirs: Shell) -> None:
+    target = theirs.folder / "out"
+    theirs.cdr("restore", "latest", *NAMED, "--target", "out")
+    (target / "alice/extra").write_text("x")
+    (target / "alice/letter").write_text("edited")
+    foreseen = theirs.cdr("restore", "latest", *NAMED, "--target", "out", "--delete", "--dry-run", "-v").out
+    assert "deleted   /alice/extra" in foreseen and "updated   /alice/letter with size" in foreseen
+    assert "1 to be deleted" in foreseen and (target / "alice/extra").exists()
+    done = theirs.cdr("restore", "latest", *NAMED, "--target", "out", "--delete", "-vv", "--json").out
+    said = [json.loads(line) for line in done.splitlines()]
+    told = {one["item"]: one["action"] for one in said if one["message_type"] == "verbose_status"}
+    assert told["/alice/extra"] == "deleted" and told["/alice/letter"] == "updated"
+    assert told["/alice/sub/note"] == "unchanged"
+    assert said[-1]["files_deleted"] == 1 and isinstance(said[-1]["seconds_elapsed"], int)
+    assert _files(target) == {"alice/letter", "alice/sub/note"}
+    refused = theirs.cdr("restore", "latest", *NAMED, "--target", "/", "--delete", code=1)
+    assert "needs includes or excludes" in refused.err
+
+
+def test_patterns_from_files_and_a_folder_of_a_version(theirs: Shell) -> None:
+    (theirs.folder / "patterns").write_text("# only notes\n\n${WHAT}*\n")
+    shell = Shell(theirs.folder, {"WHAT": "NO"})
+    shell.cdr("restore", "latest:alice", *NAMED, "--target", "in", "--iinclude-file", "patterns")
+    assert _files(theirs.folder / "in") == {"sub/note"}
+    shell.cdr("restore", "latest", *NAMED, "--target", "ex", "--iexclude-file", "patterns", "--no-sparse")
+    assert _files(theirs.folder / "ex") == {"alice/letter"}
+    gone = shell.cdr("restore", "latest", *NAMED, "--target", "x", "--include-file", "missing", code=1)
+    assert "missing" in gone.err and not (theirs.folder / "x").exists()

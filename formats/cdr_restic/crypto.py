@@ -20,6 +20,8 @@ TAG_BYTES = 16
 OVERHEAD = IV_BYTES + TAG_BYTES
 _NO_IV = bytes(IV_BYTES)
 _NONCES = 64
+_MIN_SCRATCH_BYTES = 64 * 1024
+"""Memory for less is at hand without asking the system."""
 _MAX_SCRATCH_BYTES = 16 * 1024 * 1024
 """Kept by each thread that opens blobs; restic's own are at most 8 MiB."""
 
@@ -86,10 +88,10 @@ class Sealer:
 
     def open_scratch(self, sealed: Buffer) -> memoryview:
         """``open`` into memory of this object, good until its next use. New memory for each of many big blobs is
-        mapped, zeroed and given back every time: 1.3 GB/s instead of 4.7 for blobs of 1.5 MB."""
+        mapped, zeroed and given back every time, which took a sixth of a restore's processor time."""
         body = self._authenticated(sealed)
         room = len(body) + IV_BYTES
-        if room > _MAX_SCRATCH_BYTES:
+        if not _MIN_SCRATCH_BYTES <= room <= _MAX_SCRATCH_BYTES:
             return memoryview(self._stream.update(body))
         if room > len(self._scratch):
             self._scratch = bytearray(room)

@@ -182,5 +182,6 @@ def test_each_item_is_told(tmp_path: Path) -> None:
     told = {item: action for action, item, _ in listener.items}
     assert told["/d/f"] == "unchanged" and told["/g"] == "updated" and told["/d"] == "restored"
     assert {item for item, action in told.items() if action == "deleted"} == {
-        "/x.tmp", "/d/x.txt", "/d/more", "/d/more/deep", "/d/more/deep/x.tmp", "/d/more/keep.me", "/other", "/other/x.txt",
+        "/x.tmp", "/d/x.txt", "/d/more", "/d/more/deep", "/d/more/deep/x.tmp", "/d/more/keep.me", "/other",
+        "/other/x.txt",
     }  # fmt: skip
