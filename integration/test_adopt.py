@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -306,6 +307,25 @@ def test_what_was_pruned_all_the_same_is_asked_for_and_sent(world: Hierarchy) ->
     world.assert_no_blob_twice()
 
 
+def test_what_the_repository_lost_before_is_not_granted_and_the_client_heals_it(world: Hierarchy) -> None:
+    _pack_of(world, blob_id((world.source / "small").read_bytes()).hex()).unlink()
+    world.restic("rebuild-index")
+    seen = Recorder()
+    assert grant(world, reporter=seen).not_granted > 0
+    assert any("are not granted" in note for note in seen.notes)
+    take(world)
+    assert world.backup().spool.data_blobs > 0
+    world.deliver()
+    world.assert_settled()
+    world.check()
+
+
+def _pack_of(world: Hierarchy, id_: str) -> Path:
+    found = world.restic("find", "--show-pack-id", "--blob", id_)
+    name = re.findall(r"[0-9a-f]{64}", found.split("pack")[1])[0]
+    return world.chain().repository / "data" / name[:2] / name
+
+
 def _forget(world: Hierarchy, *chosen: str) -> None:
     """Every snapshot that ``chosen`` names, and what only they reached."""
     for snapshot in json.loads(world.restic("snapshots", "--json", *chosen)):
@@ -328,12 +348,14 @@ def test_a_top_tier_that_lost_its_state_still_knows_the_grant(world: Hierarchy) 
 # --- a client that lost its state ---
 
 
-def test_a_client_without_state_goes_on_where_its_versions_ended(world: Hierarchy) -> None:
+@pytest.mark.parametrize("lost", [["alice-state"], ["alice-state", "top-state"]])
+def test_a_client_without_state_goes_on_where_its_versions_ended(world: Hierarchy, lost: list[str]) -> None:
     for word in ("one", "two"):
         (world.source / "word").write_text(word)
         world.backup()
         world.deliver()
-    shutil.rmtree(world.base / "alice-state")
+    for folder in lost:
+        shutil.rmtree(world.base / folder)
     chain = world.chain()
     client = chain.new_client()
     client.state.close()
@@ -390,7 +412,7 @@ def test_what_is_another_clients_is_refused_unless_the_operator_says_it_is_the_s
     mallory.put_head()
     content = (world.source / "small").read_bytes()
     mallory.send_version([], encode_tree([file_node("mine", content)]))
-    assert received(world).versions_stored == 1
+    assert received(world).versions_stored == 2  # the guess is none any more
     world.check()
 
 

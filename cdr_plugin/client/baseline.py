@@ -31,8 +31,8 @@ _MAX_PART_OBJECT_BYTES = MAX_BASELINE_PART_BYTES + 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """``blobs``: how many the parts named that were fetched now; ``number``: of the version that the
-    client's next one follows, 0 when there is none."""
+    """``blobs``: how many need not be sent; ``number``: of the version that the client's next one follows,
+    where the top tier knows a newer one than the client, else 0."""
 
     snapshot: str
     time: str
@@ -43,7 +43,7 @@ class Taken:
     def text(self) -> str:
         """One line for people."""
         follows = f"; the next version follows version {self.number}" if self.number else ""
-        return f"adopted version {self.snapshot[:8]} of {self.time[:19]}: {self.blobs} more blobs are known{follows}"
+        return f"adopted version {self.snapshot[:8]} of {self.time[:19]}: {self.blobs} blobs need not be sent{follows}"
 
 
 def fetch_baseline(client: ClientTier, reporter: Reporter) -> Taken | None:
@@ -111,9 +111,9 @@ class _Taking:
         return Taken(baseline.snapshot, baseline.time, blobs, newest.number if newest else 0)
 
     def _take_blobs(self, parcel: int) -> int:
-        """Record the parts that are not recorded yet; how many blobs they name."""
+        """Record the parts that are not recorded yet; how many blobs all of them make known."""
         recorded = self._state.baseline_parts(parcel)
-        count = 0
+        count = sum(recorded.values())
         for number in range(self._baseline.blob_parts):
             if number not in recorded:
                 refs = read_blob_part(self._get(number), self._baseline, number, self._addressee)

@@ -182,9 +182,10 @@ class ClientState(TierState):
             db.execute("INSERT OR IGNORE INTO parcels (id, secret, closed) VALUES (?, x'', 1)", (series,))
             return int(db.execute("SELECT ord FROM parcels WHERE id=?", (series,)).fetchone()[0])
 
-    def baseline_parts(self, parcel: int) -> set[int]:
-        """Numbers of the parts that are recorded."""
-        return {row[0] for row in self._db.connection.execute("SELECT idx FROM segments WHERE parcel=?", (parcel,))}
+    def baseline_parts(self, parcel: int) -> dict[int, int]:
+        """Numbers of the parts that are recorded, and how many blobs each makes known."""
+        sql = "SELECT idx, LENGTH(keys) FROM segments WHERE parcel=?"
+        return {number: size // KEY_BYTES for number, size in self._db.connection.execute(sql, (parcel,))}
 
     def add_baseline_part(self, parcel: int, number: int, keys: bytes) -> None:
         """From now on these blobs are known, as if their segment had been released."""
