@@ -41,7 +41,7 @@ def filled(kernel: ModuleType, count: int, duplicates: bool = False) -> Any:
     return table
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(duplicates=st.booleans(), batches=st.lists(st.lists(ROWS, max_size=60), max_size=6), asked=st.lists(IDS))
 def test_c_and_python_agree_on_any_history(
     duplicates: bool, batches: list[list[tuple[int, bytes, int, int, int, int]]], asked: list[bytes]

@@ -122,7 +122,7 @@ def agree(text: bytes) -> None:
         assert load("_kernel").scan_index(text, 32, compressed) == reference.scan_index(text, 32, compressed)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_c_and_python_agree_on_changed_files(data: st.DataObject) -> None:
     text = bytearray(GOOD)
@@ -141,6 +141,7 @@ def test_c_and_python_agree_on_every_beginning_and_every_flipped_byte() -> None:
             agree(GOOD[:at] + bytes([GOOD[at] ^ bit]) + GOOD[at + 1 :])
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.lists(

@@ -190,7 +190,7 @@ def test_a_damaged_file_adds_nothing() -> None:
     assert index.load(encode_index([B]), 2) == range(10, 15)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_scanner_and_parser_agree_on_changed_files(data: st.DataObject) -> None:
     text = bytearray(encode_index([IndexedPack(A.name, A.entries[:2]), IndexedPack(B.name, B.entries[:1])]))
@@ -215,7 +215,7 @@ BLOBS = st.fixed_dictionaries(
 PACKS = st.fixed_dictionaries({"id": NAMES}, optional={"blobs": st.one_of(st.lists(BLOBS, max_size=3), JSON)})
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(packs=st.one_of(st.lists(PACKS, max_size=3), JSON), version=st.sampled_from([1, 2]), spaced=st.booleans())
 def test_scanner_and_parser_agree_on_any_index(packs: object, version: int, spaced: bool) -> None:
     both(json.dumps({"packs": packs}, separators=None if spaced else (",", ":")).encode(), version)

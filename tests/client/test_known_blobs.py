@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from hashlib import sha256
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdr_plugin.client.known_blobs import KnownBlobs
@@ -16,6 +16,7 @@ IDS = st.integers(0, 30).map(lambda number: BlobId(sha256(bytes([number])).diges
 BLOBS = st.lists(st.tuples(st.sampled_from(BlobType), IDS), max_size=60)
 
 
+@settings(deadline=None)
 @given(first=BLOBS, later=BLOBS)
 def test_known_blobs_are_those_that_were_given_and_added(
     first: list[tuple[BlobType, BlobId]], later: list[tuple[BlobType, BlobId]]
@@ -26,7 +27,7 @@ def test_known_blobs_are_those_that_were_given_and_added(
         assert known.add(*blob) is (blob not in model)
         model.add(blob)
     assert len(known) == len(model)
-    for type_, id_ in [*first, *later]:
+    for _, id_ in [*first, *later]:
         for other in BlobType:
             assert (blob_key(other, id_) in known) is ((other, id_) in model)
     assert b"" not in known and bytes(32) not in known and "x" * 33 not in known
