@@ -81,7 +81,7 @@ class _Level:
     def siblings(self, enters: Enters) -> Iterator[BlobId]:
         """Trees of the folders still to be entered."""
         for node in reversed(self.nodes):
-            if node.subtree:
+            if node.type == "dir":
                 try:
                     tree = blob_of(node.subtree)
                     if enters(self.path + name_of(node), node):
