@@ -25,13 +25,13 @@ from cdr_restic.care import check_pool
 from cdr_restic.care.check import check
 from cdr_restic.care.check_packs import Subset
 from cdr_restic.care.check_pool import verify_packs
-from cdr_restic.care.check_worker import Answer, Request
 from cdr_restic.index import IndexedPack, encode_index
 from cdr_restic.local import LocalStorage
 from cdr_restic.packs import PackEntry
 from cdr_restic.recovery import verify_pack
 from cdr_restic.repository import ResticRepository
 from cdr_restic.storage import FileKind, Storage
+from cdr_restic.verify_worker import Answer, Request
 from tests.restic.world import TIME, Place, add_blob, node, some_blobs, write_version
 
 ALL = CheckOptions(read_data=True)

@@ -12,9 +12,9 @@ from cdr_plugin.errors import UserError
 from cdr_restic.care.check_index import IndexedPacks
 from cdr_restic.care.check_pool import verify_packs, worker_count
 from cdr_restic.care.check_report import Findings
-from cdr_restic.care.check_worker import Answer, Request
 from cdr_restic.crypto import KeyMaterial
 from cdr_restic.storage import Storage
+from cdr_restic.verify_worker import Answer, Request
 
 _WORTH_A_PROCESS_BYTES = 32 * 1024 * 1024
 """Starting one takes 0.1 s, in which this much is verified."""

@@ -22,14 +22,14 @@ from typing import Self
 import msgspec
 
 from cdr_plugin.errors import RemoteError
-from cdr_restic.care.check_worker import LENGTH, Answer, Request, answer, receive
 from cdr_restic.crypto import KeyMaterial
 from cdr_restic.storage import FileKind, Storage
+from cdr_restic.verify_worker import LENGTH, Answer, Request, answer, receive
 from cdr_restic.verifying import PackVerifier
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from cdr_restic.care.check_worker import main; main()"
+    "from cdr_restic.verify_worker import main; main()"
 )
 _MAX_WORKERS = 8
 """Each takes about 40 MB."""

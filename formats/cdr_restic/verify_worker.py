@@ -1,4 +1,5 @@
-"""A process that verifies packs for ``check_pool``: what it imports and keeps is little, and nothing else runs in it.
+"""A process that verifies packs for ``care.check_pool``. It lies outside ``care`` because it imports little: with the
+contracts it would take 70 ms and 5 MB more.
 
 Requests and answers go through the socket that is its standard input, each a u32 length and that many
 bytes of MessagePack; with the length of a request comes the pack's descriptor. Before the first one
