@@ -38,9 +38,12 @@ def members(
         if len(names) < walk.depth:
             names.append(set())
         try:
-            if node.name in names[-1]:
+            # By what it says, not how it is quoted: a link and a folder of one name would lead whoever
+            # unpacks the archive out of it.
+            name = at.rpartition("/")[2]
+            if name in names[-1]:
                 raise FormatError("the tree lists this name twice; the first one counts")
-            names[-1].add(node.name)
+            names[-1].add(name)
             content = _content(reader, node)
         except BROKEN as error:
             walk.skip()

@@ -30,6 +30,7 @@ _TYPES = {
     "chardev": tarfile.CHRTYPE,
     "fifo": tarfile.FIFOTYPE,
 }
+_OWNERS = range(1 << 32)
 
 
 class Sink(Protocol):
@@ -95,6 +96,8 @@ def _inode(node: Node) -> bytes:
 def _header(member: Member, first_name: str) -> bytes:
     """The header blocks of a member, or of a link to ``first_name``. ValueError for what does not fit."""
     node = member.node
+    if node.uid not in _OWNERS or node.gid not in _OWNERS:
+        raise FormatError(f"owner {node.uid}:{node.gid} is out of range")
     info = tarfile.TarInfo(member.path)
     info.type = _TYPES[node.type]
     info.mode = posix_permissions(node.mode)

@@ -115,13 +115,17 @@ def test_what_does_not_fit_or_is_lost_is_reported_and_the_rest_is_whole(
         reader.file(b"time", mtime="soon"),
         twice,
         reader.file(b"twice", b"2"),
+        node("link", "symlink", linktarget="/etc"),
+        node("l\\x69nk", "dir", subtree=reader.tree(reader.file(b"passwd")).hex()),
+        reader.file(b"nobody", uid=-1),
         reader.file(b"zz", b"good"),
     )
     assert lost.content
     reader.lose(BlobType.DATA, lost.content[1])
     archive = _opened(_tar(reader, root, reports))
-    assert archive.getnames() == ["twice", "zz"]
-    assert set(reports.errors) == {"/device", "/lost", "/nolist", "/socket", "/time", "/twice"}
+    assert archive.getnames() == ["twice", "link", "zz"]
+    names = ("device", "link", "lost", "nobody", "nolist", "socket", "time", "twice")
+    assert sorted(reports.errors) == [f"/{name}" for name in names]
     assert "cdr check" in reports.errors["/lost"]
 
 
