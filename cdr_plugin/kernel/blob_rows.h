@@ -273,7 +273,8 @@ static void clear_table(struct table *t)
 /* ---- 4. Many keys at a time ------------------------------------------------------------------
  *
  * A lookup waits twice for memory, for the slot and for the row. Asking for WINDOW of them ahead overlaps
- * the waits: 10 million rows, found: about 90 ns each instead of 250.
+ * the waits: of 4 million rows, a miss took 100 ns instead of 140 with slots asked for, a hit 100 instead of
+ * 125 with rows asked for, too.
  */
 
 /* Ask for the row that most likely is the one: the first with the tag. */
