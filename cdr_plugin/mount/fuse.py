@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Iterator
 from ctypes.util import find_library
 from pathlib import Path
@@ -122,6 +123,8 @@ def serve(
     operations = Operations(files, ready)
     version = binding.fuse_version_major, binding.fuse_version_minor
     threads = {"max_idle_threads": _IDLE_THREADS} if version >= (3, 12) else {}
+    # libfuse unmounts at SIGTERM if nobody else handles it; for SIGINT the binding does the same.
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         binding.FUSE(
             operations,
@@ -145,3 +148,5 @@ def serve(
                 f"cannot mount at {mountpoint} (libfuse gave up with code {error}, and says why above); "
                 "is 'fusermount3' installed, and is the folder yours?"
             ) from None
+    finally:
+        signal.signal(signal.SIGTERM, handler)

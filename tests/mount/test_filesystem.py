@@ -5,6 +5,7 @@ import os
 import random
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -140,6 +141,24 @@ def test_any_part_of_a_file_is_read_right_whatever_is_remembered(
     whole = b"".join(world.files.read("", handle, 7000, offset) for offset in range(0, len(DATA) + 7000, 7000))
     assert whole == DATA
     world.files.release(handle)
+
+
+def test_many_threads_read_many_files_through_a_small_cache(mount: Mount, repository: MemoryRepository) -> None:
+    contents = {f"f{number}": random.Random(number).randbytes(60_000) for number in range(6)}
+    files = [repository.reader.file(name.encode(), data) for name, data in contents.items()]
+    world = mount(*files, limits=Limits(folders=1, blobs=25_000, ahead=20_000))
+
+    def read_all(seed: int) -> int:
+        right = 0
+        for name, data in random.Random(seed).sample(list(contents.items()), len(contents)):
+            handle = world.files.open(world.at(f"/{name}"))
+            parts = [world.files.read("", handle, 4096, offset) for offset in range(0, len(data), 4096)]
+            world.files.release(handle)
+            right += b"".join(parts) == data
+        return right
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(read_all, range(6))) == [len(contents)] * 6
 
 
 def test_a_read_in_the_middle_fetches_only_the_blobs_that_hold_it(mount: Mount, repository: MemoryRepository) -> None:

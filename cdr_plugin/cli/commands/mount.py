@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from cdr_plugin.cli.context import Context
@@ -54,7 +56,7 @@ def run(context: Context) -> int:
         output.document({"message_type": "mounted", "mountpoint": str(mountpoint)})
         sys.stdout.flush()
 
-    with ExitStack() as stack:
+    with _term_unwinds(), ExitStack() as stack:
         repositories = [stack.enter_context(closing(r)) for r in open_repositories(context)]
         if len(repositories) != 1:
             raise UserError(f"{len(repositories)} repositories are meant; choose one with -T and --group")
@@ -69,3 +71,13 @@ def run(context: Context) -> int:
             default_permissions=options.allow_other and not options.no_default_permissions,
         )
     return 0
+
+
+@contextmanager
+def _term_unwinds() -> Iterator[None]:
+    """SIGTERM before and after the mount gives the lock back too, as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
