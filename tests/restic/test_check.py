@@ -24,7 +24,7 @@ from cdr_plugin.model.versions import Snapshot
 from cdr_restic.care import check_pool
 from cdr_restic.care.check import check
 from cdr_restic.care.check_packs import Subset
-from cdr_restic.care.check_pool import verify_packs
+from cdr_restic.care.check_pool import verifying_packs
 from cdr_restic.index import IndexedPack, encode_index
 from cdr_restic.local import LocalStorage
 from cdr_restic.packs import PackEntry
@@ -362,8 +362,9 @@ def test_processes_and_threads_say_the_same(place2: Place) -> None:
 
 
 def _answers(place: Place, requests: Sequence[Request], workers: int) -> Iterator[tuple[str, Answer]]:
-    for request, answer in verify_packs(_storage(place), place.key, requests, workers):
-        yield request.name, answer
+    with verifying_packs(_storage(place), place.key, requests, workers) as answers:
+        for request, answer in answers:
+            yield request.name, answer
 
 
 def test_a_pack_that_vanishes_is_a_broken_one(place2: Place) -> None:
@@ -372,9 +373,7 @@ def test_a_pack_that_vanishes_is_a_broken_one(place2: Place) -> None:
     requests = _requests(place2)
     _path(place2, requests[0].name).unlink()
     for workers in (0, 1):
-        problems = {request.name: answer.problems for request, answer in verify_packs(
-            _storage(place2), place2.key, requests, workers
-        )}
+        problems = {name: answer.problems for name, answer in _answers(place2, requests, workers)}
         assert problems.pop(requests[0].name)[0].startswith("it cannot be read: ")
         assert not any(problems.values())
 
@@ -390,11 +389,10 @@ def test_a_worker_that_dies_ends_the_check_with_an_error(place2: Place, monkeypa
 def test_no_process_is_left_when_the_reader_of_answers_stops(place2: Place) -> None:
     with place2.repository().writing() as session:
         write_version(session, some_blobs(80))
-    answers = verify_packs(_storage(place2), place2.key, _requests(place2), 2)
-    next(answers)
-    children = _children(os.getpid())
-    assert len(children) == 2
-    answers.close()  # type: ignore[attr-defined]
+    with verifying_packs(_storage(place2), place2.key, _requests(place2), 2) as answers:
+        next(answers)
+        children = _children(os.getpid())
+        assert len(children) == 2
     assert not set(_children(os.getpid())) & set(children)
 
 

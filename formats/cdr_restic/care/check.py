@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from cdr_plugin.contracts import CheckOptions, CheckReport, Finding
 from cdr_restic.care.check_index import IndexedPacks, check_packs, load_indexes
-from cdr_restic.care.check_packs import Subset, packs_to_read, read_packs
+from cdr_restic.care.check_packs import Subset, packs_to_read, reading_packs
 from cdr_restic.care.check_report import Blob, Findings
 from cdr_restic.care.check_trees import TreeCheck, load_snapshots
 from cdr_restic.care.damage import Hit, files_hit
@@ -39,11 +39,13 @@ def check(held: Held, options: CheckOptions, *, workers: int | None = None) -> C
     report.versions = len(snapshots)
     reader = ResticReader(storage, held.key, index)
     try:
-        trees = TreeCheck(index, reader, findings)
-        trees.run(snapshots)
-        report.trees = trees.trees
-        _judge_unused(index, trees.flags, options, findings)
-        read_packs(storage, held.key, packs, packs_to_read(options, packs, doubtful), findings, workers)
+        chosen = packs_to_read(options, packs, doubtful)
+        with reading_packs(storage, held.key, packs, chosen, findings, workers) as judge_packs:
+            trees = TreeCheck(index, reader, findings)
+            trees.run(snapshots)
+            report.trees = trees.trees
+            _judge_unused(index, trees.flags, options, findings)
+            judge_packs()
         lost = _without_copy(index, findings)
         _name_files(findings, files_hit(index, reader, snapshots, lost))
     finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cdr_plugin.contracts import CheckOptions
 from cdr_plugin.errors import UserError
 from cdr_restic.care.check_index import IndexedPacks
-from cdr_restic.care.check_pool import verify_packs, worker_count
+from cdr_restic.care.check_pool import verifying_packs, worker_count
 from cdr_restic.care.check_report import Findings
 from cdr_restic.crypto import KeyMaterial
 from cdr_restic.storage import Storage
@@ -70,27 +71,33 @@ def packs_to_read(options: CheckOptions, packs: IndexedPacks, doubtful: Sequence
     return sorted({*chosen, *doubtful})
 
 
-def read_packs(
+@contextmanager
+def reading_packs(
     storage: Storage,
     key: KeyMaterial,
     packs: IndexedPacks,
     numbers: Sequence[int],
     findings: Findings,
     workers: int | None = None,
-) -> None:
-    """Verify packs; findings for those that are broken. ``workers``: processes, as many as it is worth
-    by default."""
+) -> Iterator[Callable[[], None]]:
+    """Packs are verified in the background from now on; what is yielded waits for them and makes findings of those that
+    are broken. ``workers``: processes, as many as it is worth by default."""
     total = sum(packs.sizes[number] for number in numbers)
     if workers is None:
         workers = min(worker_count(), len(numbers), total // _WORTH_A_PROCESS_BYTES)
     report = findings.report
-    for request, answer in verify_packs(storage, key, _requests(packs, numbers), workers):
-        report.packs_read += 1
-        report.bytes_read += answer.size
-        findings.reporter.progress(
-            action="reading packs", bytes_done=report.bytes_read, total_bytes=total, packs=report.packs_read
-        )
-        _judge(request, answer, packs, findings)
+    with verifying_packs(storage, key, _requests(packs, numbers), workers) as answers:
+
+        def judge() -> None:
+            for request, answer in answers:
+                report.packs_read += 1
+                report.bytes_read += answer.size
+                findings.reporter.progress(
+                    action="reading packs", bytes_done=report.bytes_read, total_bytes=total, packs=report.packs_read
+                )
+                _judge(request, answer, packs, findings)
+
+        yield judge
 
 
 def _requests(packs: IndexedPacks, numbers: Sequence[int]) -> Iterator[Request]:

@@ -41,17 +41,18 @@ def worker_count() -> int:
     return min(len(os.sched_getaffinity(0)), _MAX_WORKERS) if sys.executable else 0
 
 
-def verify_packs(
+@contextlib.contextmanager
+def verifying_packs(
     storage: Storage, key: KeyMaterial, requests: Iterable[Request], workers: int
-) -> Iterator[tuple[Request, Answer]]:
-    """An answer for each pack, in the order in which they are done; without ``workers`` in this
-    thread. Requests are taken one or two per worker ahead. RemoteError when a worker dies; when
-    this iterator is closed, none is left."""
+) -> Iterator[Iterator[tuple[Request, Answer]]]:
+    """The answers for all packs, in the order in which they are done. Workers begin at once; without
+    any, each pack is verified when its answer is asked for. Requests are taken one or two per worker
+    ahead. RemoteError when a worker dies; when the ``with`` block is left, none is left."""
     if not workers:
-        yield from _verify_here(storage, PackVerifier(key), requests)
+        yield _verify_here(storage, PackVerifier(key), requests)
         return
     with _Pool(storage, key, requests, workers) as pool:
-        yield from pool.answers()
+        yield pool.answers()
 
 
 def _verify_here(
