@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cdr_plugin.contracts import PruneOptions
+from cdr_plugin.care import PruneOptions
 from cdr_plugin.errors import LockedError, LockLostError
 from cdr_plugin.model.blobs import BlobType, Buffer
 from cdr_plugin.parcel.builder import SegmentBuilder

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cdr_plugin.contracts import CheckOptions, PruneOptions
+from cdr_plugin.care import CheckOptions, PruneOptions
 from cdr_plugin.copying import copy_versions
 from cdr_plugin.model.blobs import BlobId
 from cdr_plugin.restore import RestoreOptions, restore

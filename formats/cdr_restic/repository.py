@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
+from cdr_plugin.care import RepositoryCare
 from cdr_plugin.contracts import (
     Repository,
-    RepositoryCare,
     RepositoryOptions,
     RepositoryPass,
     RepositoryReader,

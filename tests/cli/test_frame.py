@@ -315,8 +315,11 @@ def test_programs_get_json_only() -> None:
     assert documents(err) == [
         {"message_type": "note", "message": "a note"},
         {"message_type": "note", "message": "more"},
-        {"message_type": "error", "error": {"message": "gone"}, "during": "restore", "item": "/\udcff"},
-    ]
+        {
+            "message_type": "error", "error": {"message": "gone"}, "message": "gone",
+            "during": "restore", "item": "/\udcff",
+        },
+    ]  # fmt: skip
 
 
 def test_quiet_keeps_results_and_errors() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cdr_plugin.contracts import RepositoryCare
+from cdr_plugin.care import RepositoryCare
 from cdr_plugin.errors import CdrError, LockedError, RemoteError, UserError, WrongPasswordError
 from cdr_plugin.reporter import Reporter
 from cdr_restic.care.keys import list_keys

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cdr_plugin.care import CheckOptions, CheckReport
 from cdr_plugin.cli.main import main
-from cdr_plugin.contracts import CheckOptions, CheckReport
 from cdr_plugin.errors import RemoteError, UserError
 from cdr_plugin.model.blobs import BlobType, Buffer, blob_id
 from cdr_plugin.model.trees import GO_DIR, encode_tree

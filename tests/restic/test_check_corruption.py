@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cdr_plugin.contracts import CheckOptions
+from cdr_plugin.care import CheckOptions
 from cdr_plugin.errors import CdrError
 from cdr_plugin.model.blobs import BlobType
 from cdr_restic.crypto import KeyMaterial, Sealer

@@ -17,7 +17,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdr_plugin.contracts import CheckOptions, CheckReport
+from cdr_plugin.care import CheckOptions, CheckReport
 from cdr_plugin.model.blobs import BlobType, Buffer
 from cdr_plugin.model.versions import Snapshot, encode_snapshot
 from cdr_restic.care.check import check

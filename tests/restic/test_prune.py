@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cdr_plugin.contracts import PruneOptions, PruneReport
+from cdr_plugin.care import PruneOptions, PruneReport
 from cdr_plugin.errors import IntegrityError, NotFoundError, UserError
 from cdr_plugin.model.blobs import BlobType, blob_id
 from cdr_restic.crypto import Sealer

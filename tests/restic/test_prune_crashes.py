@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cdr_plugin.contracts import PruneOptions, PruneReport
+from cdr_plugin.care import PruneOptions, PruneReport
 from cdr_plugin.errors import LockLostError, RemoteError, StorageFullError
 from cdr_plugin.model.blobs import BlobType, Buffer, blob_id
 from cdr_restic.crypto import Sealer

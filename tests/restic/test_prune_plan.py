@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdr_plugin.contracts import PruneOptions
+from cdr_plugin.care import PruneOptions
 from cdr_restic.care.prune_plan import PackUse, PrunePlan, plan_prune, require_packs, unused_limit
 
 MIB = 1024 * 1024

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdr_plugin.contracts import CheckOptions, RepositoryCare
+from cdr_plugin.care import CheckOptions, RepositoryCare
 from cdr_plugin.errors import FormatError, RemoteError, UserError
 from cdr_plugin.model.blobs import BlobId
 from cdr_plugin.restore import RestoreOptions, restore

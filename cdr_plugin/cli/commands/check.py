@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
+from cdr_plugin.care import CheckOptions, CheckReport
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.output import Output
 from cdr_plugin.cli.repositories import add_repository_arguments, repositories_to_open
 from cdr_plugin.cli.work import every
-from cdr_plugin.contracts import CheckOptions, CheckReport, Repository
+from cdr_plugin.contracts import Repository
 from cdr_plugin.errors import UserError
 
 HELP = """Look for damage in the repository: indexes, packs, snapshots and trees must be there and fit together. With

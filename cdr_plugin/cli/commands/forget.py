@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from cdr_plugin.care import PruneReport
 from cdr_plugin.cli.commands.prune import add_prune_arguments, describe_prune, prune_options, sum_reports
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.policy_arguments import add_policy_arguments
@@ -24,7 +25,7 @@ from cdr_plugin.cli.selecting import (
 )
 from cdr_plugin.cli.version_tables import version_json, version_table
 from cdr_plugin.cli.work import every
-from cdr_plugin.contracts import PruneReport, Repository, StoredVersion
+from cdr_plugin.contracts import Repository, StoredVersion
 from cdr_plugin.errors import UserError
 from cdr_plugin.retention.from_options import policy_from
 from cdr_plugin.retention.grouping import GroupKey, parse_group_by
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", "-n", action="store_true", help="remove nothing, only say what would go")
     parser.add_argument("--prune", action="store_true", help="then free the space, under the same lock")
     add_prune_arguments(parser)
-    add_repository_arguments(parser)
+    add_repository_arguments(parser, writes=True)
 
 
 @dataclass(frozen=True, slots=True)

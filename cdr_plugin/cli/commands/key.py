@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cdr_plugin.care import KeyInfo, RepositoryCare
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_table
 from cdr_plugin.cli.repositories import add_repository_arguments, open_one_repository
-from cdr_plugin.contracts import KeyInfo, RepositoryCare
 from cdr_plugin.errors import FormatError, UserError
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.passwords import read_new_password

@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 from contextlib import closing
 
+from cdr_plugin.care import PruneOptions, PruneReport
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.repositories import add_repository_arguments, repositories_to_open
 from cdr_plugin.config.sizes import parse_size
-from cdr_plugin.contracts import PruneOptions, PruneReport
 from cdr_plugin.errors import CdrError
 
 HELP = """Free the space of what no version in the repository reaches. Packs without anything needed are removed;
@@ -21,7 +21,7 @@ else may use the repository meanwhile."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", "-n", action="store_true", help="change nothing, only say what would be done")
     add_prune_arguments(parser)
-    add_repository_arguments(parser)
+    add_repository_arguments(parser, writes=True)
 
 
 def add_prune_arguments(parser: argparse.ArgumentParser) -> None:

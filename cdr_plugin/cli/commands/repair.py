@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Callable
 from contextlib import closing
 
+from cdr_plugin.care import RepairReport
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.repositories import add_repository_arguments, open_repositories
-from cdr_plugin.contracts import RepairReport, Repository
+from cdr_plugin.contracts import Repository
 from cdr_plugin.errors import UserError
 
 HELP = """Mend a damaged repository as far as possible. 'cdr check --read-data' says what is damaged; then, in this
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--read-all-packs", action="store_true", help="index: trust no index, read every pack's header")
     parser.add_argument("--forget", action="store_true", help="snapshots: remove what a new version replaces")
     parser.add_argument("--dry-run", "-n", action="store_true", help="snapshots: only say what would be done")
-    add_repository_arguments(parser)
+    add_repository_arguments(parser, writes=True)
 
 
 def run(context: Context) -> int:

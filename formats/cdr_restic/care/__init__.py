@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cdr_plugin.contracts import (
+from cdr_plugin.care import (
     CheckOptions,
     CheckReport,
     KeyInfo,
@@ -13,8 +13,8 @@ from cdr_plugin.contracts import (
     PruneReport,
     RepairReport,
     RepositoryCare,
-    RepositoryOptions,
 )
+from cdr_plugin.contracts import RepositoryOptions
 from cdr_plugin.model.versions import Snapshot
 from cdr_restic.crypto import KeyMaterial
 from cdr_restic.storage import Storage

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cdr_plugin.contracts import CheckOptions, CheckReport, Finding
+from cdr_plugin.care import CheckOptions, CheckReport, Finding
 from cdr_restic.care.check_index import IndexedPacks, check_packs, load_indexes
 from cdr_restic.care.check_packs import Subset, packs_to_read, reading_packs
 from cdr_restic.care.check_report import Blob, Findings

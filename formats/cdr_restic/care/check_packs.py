@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cdr_plugin.contracts import CheckOptions
+from cdr_plugin.care import CheckOptions
 from cdr_plugin.errors import UserError
 from cdr_restic.care.check_index import IndexedPacks
 from cdr_restic.care.check_pool import verifying_packs, worker_count

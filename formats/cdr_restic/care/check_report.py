@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cdr_plugin.contracts import CheckReport, Finding
+from cdr_plugin.care import CheckReport, Finding
 from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.reporter import Reporter
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdr_plugin.contracts import KeyInfo
+from cdr_plugin.care import KeyInfo
 from cdr_plugin.errors import CdrError, IntegrityError, NotFoundError, RemoteError, UserError
 from cdr_plugin.reporter import Reporter
 from cdr_restic.crypto import KeyMaterial

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from itertools import chain
 
-from cdr_plugin.contracts import PruneOptions, PruneReport
+from cdr_plugin.care import PruneOptions, PruneReport
 from cdr_plugin.errors import IntegrityError, UserError
 from cdr_restic.care.copies import Rows, load_rows
 from cdr_restic.care.prune_plan import PackUse, PrunePlan, check_options, plan_prune, require_packs

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cdr_plugin.contracts import PruneOptions, PruneReport
+from cdr_plugin.care import PruneOptions, PruneReport
 from cdr_plugin.errors import UserError
 
 SMALL_PACKS = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cdr_plugin.contracts import RepairReport
+from cdr_plugin.care import RepairReport
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_restic.care.copies import ListedFile, Rows
 from cdr_restic.care.relist import files_to_replace, remaining_packs, save_indexes

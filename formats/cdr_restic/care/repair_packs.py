@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 
-from cdr_plugin.contracts import RepairReport
+from cdr_plugin.care import RepairReport
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError, UserError
 from cdr_plugin.model.blobs import BlobType
 from cdr_restic.care.copies import Rows, load_rows

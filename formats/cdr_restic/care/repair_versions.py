@@ -7,7 +7,8 @@ from contextlib import closing
 
 import msgspec
 
-from cdr_plugin.contracts import RepairReport, StoredVersion
+from cdr_plugin.care import RepairReport
+from cdr_plugin.contracts import StoredVersion
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError, UserError
 from cdr_plugin.model.blobs import BlobId, BlobType, blob_id
 from cdr_plugin.model.trees import EMPTY_TREE, Node, decode_tree, encode_tree
