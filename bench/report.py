@@ -73,7 +73,8 @@ def table_rows(records: Sequence[Record], dataset: str) -> Iterator[str]:
 
 def row_order(key: tuple[str, str]) -> tuple[int, str]:
     """Operations that compare with each other stand together; single hops come last."""
-    order = "init,first,chain,unchanged,restore,check --read-data,snapshots,ls,forget,prune".split(",")
+    versions, care = ["init", "first", "chain", "unchanged", "restore"], ["check --read-data", "snapshots", "ls"]
+    order = [*versions, *care, "forget", "prune"]
     contestant, operation = key
     return order.index(operation) if operation in order else len(order), f"{contestant != PEER} {contestant}"
 
