@@ -13,28 +13,12 @@ from hypothesis import strategies as st
 from cdr_plugin.model.blobs import BlobId
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.restore import Overwrite, RestoreOptions, RestoreSummary, restore
-from cdr_restic.keys import add_key
-from cdr_restic.local import LocalStorage
-from cdr_restic.storage import FileKind
-from tests.restic.world import QUICK, Place
+from tests.restic.world import Place, made_by_restic
 from tests.support.changing import change
 from tests.support.compare import assert_same_tree
 from tests.support.direct import backup_into
 
 VERSIONS = 32
-
-
-def _made_by_restic(folder: Path) -> Place:
-    """An empty repository of restic's, with a key that is cheap to open."""
-    folder.mkdir()
-    place = Place(folder / "repository", folder / "state")
-    place.restic("init")
-    storage = LocalStorage(str(place.folder))
-    slow = list(storage.list(FileKind.KEYS))
-    add_key(storage, place.key, place.password, QUICK)
-    for name in slow:
-        storage.remove(FileKind.KEYS, name)
-    return place
 
 
 def _files(path: Path, source: random.Random) -> None:
@@ -55,7 +39,7 @@ def _version(place: Place, number: int, target: Path, **options: object) -> Rest
 
 
 def test_every_version_of_either_program_comes_back_alike_from_both(tmp_path: Path) -> None:
-    place, source = _made_by_restic(tmp_path / "r"), tmp_path / "source"
+    place, source = made_by_restic(tmp_path / "r"), tmp_path / "source"
     chance = random.Random(11)
     _files(source, chance)
     for number in range(VERSIONS):
@@ -88,7 +72,7 @@ def test_every_version_of_either_program_comes_back_alike_from_both(tmp_path: Pa
 def named(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """One snapshot by restic of a small tree with names that patterns tell apart."""
     folder = tmp_path_factory.mktemp("named")
-    place = _made_by_restic(folder / "r")
+    place = made_by_restic(folder / "r")
     for name in ("a/b/c", "a/b/Cc", "a/bb/c.txt", "a/c/a/b", "b/a.txt", "b/c/[x]", "b/c/\\y", "c", "é/ü.txt"):
         path = folder / "source" / name
         path.parent.mkdir(parents=True, exist_ok=True)

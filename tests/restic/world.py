@@ -20,7 +20,7 @@ from cdr_plugin.reporter import Reporter
 from cdr_restic.config import load_config
 from cdr_restic.creating import create_repository
 from cdr_restic.crypto import KeyMaterial
-from cdr_restic.keys import OpenedKey, Scrypt, find_key
+from cdr_restic.keys import OpenedKey, Scrypt, add_key, find_key
 from cdr_restic.local import LocalStorage
 from cdr_restic.locks import LockTimes
 from cdr_restic.recovery import verify_pack
@@ -107,6 +107,19 @@ def make_place(folder: Path, version: int = 2) -> Place:
     options = place.options(settings={"version": version}, pack_size=4 * 1024 * 1024)
     made = create_repository(LocalStorage(str(place.folder)), options, {}, QUICK)
     place.known_key, place.known_key_id = made._key, made.key_id
+    return place
+
+
+def made_by_restic(folder: Path) -> Place:
+    """An empty repository that restic made, with a key that is cheap to open."""
+    folder.mkdir()
+    place = Place(folder / "repository", folder / "state")
+    place.restic("init")
+    storage = LocalStorage(str(place.folder))
+    slow = list(storage.list(FileKind.KEYS))
+    add_key(storage, place.key, place.password, QUICK)
+    for name in slow:
+        storage.remove(FileKind.KEYS, name)
     return place
 
 
