@@ -374,6 +374,36 @@ def test_a_client_without_state_goes_on_where_its_versions_ended(world: Hierarch
     world.check()
 
 
+@pytest.mark.parametrize("made_before", [1, 2, 3, 4])
+def test_versions_made_before_the_adoption_do_not_keep_later_ones_from_being_committed(
+    world: Hierarchy, made_before: int
+) -> None:
+    """The state was lost, and a timer went on making versions, which the top tier takes for a fork."""
+    for word in ("one", "two"):
+        (world.source / "word").write_text(word)
+        world.backup()
+        world.deliver()
+    shutil.rmtree(world.base / "alice-state")
+    chain = world.chain()
+    chain.new_client().state.close()
+    chain.top.close()
+    for number in range(made_before):
+        (world.source / "word").write_text(f"lost {number}")
+        world.backup()
+        world.deliver()
+    assert grant(world).number == 2
+    world.send()
+    for word in ("three", "four"):  # both are on the way at once
+        (world.source / "word").write_text(word)
+        world.backup()
+    world.deliver()
+    assert world.snapshots()[4] == world.source_tree()
+    assert set(world.snapshots()) == {1, 2, 3, 4}
+    assert set(world.committed()) == {1, 2, 3, 4} - ({1} if made_before == 1 else {1})
+    world.assert_nothing_on_the_way()
+    world.check()
+
+
 # --- who may have what ---
 
 

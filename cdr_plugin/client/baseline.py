@@ -133,10 +133,22 @@ class _Taking:
             ) from None
 
     def _newest(self) -> VersionRow | None:
-        """What the top tier knows as our newest version, unless we know a newer one ourselves."""
+        """What the top tier knows as our newest version, unless we have it and perhaps newer ones ourselves.
+
+        With another version of that number, as when versions were made after the state was lost, all of ours from
+        there on are a fork: the top tier rejects them and whatever would follow them.
+        """
         baseline, own = self._baseline, self._state.newest_version()
-        if baseline.number == 0 or (own is not None and own.number >= baseline.number):
+        if baseline.number == 0:
             return None
+        if own is not None and own.number >= baseline.number:
+            same = self._state.version(baseline.number)
+            if same is None or same.hash == baseline.record:
+                return None
+            self._reporter.note(
+                f"client {self._client.name}: versions {same.number} to {own.number} of this client do not follow "
+                f"version {baseline.number} at the top tier; the next version does, and takes their place"
+            )
         state = VersionState.COMMITTED if baseline.tree else VersionState.STORED
         return VersionRow(baseline.number, b"", b"", baseline.record, baseline.tree, baseline.time, state)
 

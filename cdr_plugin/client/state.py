@@ -196,13 +196,14 @@ class ClientState(TierState):
             )
 
     def end_baseline(self, serial: int, parcel: int, newest: VersionRow | None) -> None:
-        """The baseline is taken. ``newest``, when it is newer than any version of ours, is the one
-        that our next version follows; its record is not here."""
+        """The baseline is taken. ``newest`` is the version that our next one follows, in place of those of
+        ours from its number on; its record is not here. Only under the lock of the one writer."""
         with self._db.transaction() as db:
             if newest is not None:
+                db.execute("DELETE FROM versions WHERE number>=?", (newest.number,))
                 db.execute(
                     "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state, snapshot) "
-                    "SELECT ?,?,x'',x'',?,?,?,?,? WHERE NOT EXISTS (SELECT 1 FROM versions WHERE number>=?)",
+                    "VALUES (?,?,x'',x'',?,?,?,?,?)",
                     (
                         newest.number,
                         parcel,
@@ -211,7 +212,6 @@ class ClientState(TierState):
                         newest.time,
                         newest.state,
                         newest.snapshot,
-                        newest.number,
                     ),
                 )
             db.execute("INSERT OR REPLACE INTO meta VALUES ('baseline_serial', ?)", (str(serial).encode(),))

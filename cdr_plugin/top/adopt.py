@@ -201,9 +201,14 @@ class _Adoption:
                 yield key
 
     def _newest(self) -> VersionRow | None:
-        """The version that the client's next one follows."""
-        known = [v for v in self._rows.versions() if v.state is not VersionState.REJECTED]
-        return max(known, key=lambda v: v.number, default=None)
+        """The version that the client's next one follows: never one behind a gap in the numbers."""
+        newest: VersionRow | None = None
+        for row in self._rows.versions():
+            waits = row.state is VersionState.PENDING
+            if row.state is VersionState.REJECTED or (waits and row.number != (newest.number + 1 if newest else 1)):
+                continue
+            newest = row
+        return newest
 
     def _tree_of(self, newest: VersionRow | None) -> bytes:
         """Its root tree, as far as a snapshot says; else empty."""

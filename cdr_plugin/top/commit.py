@@ -236,6 +236,17 @@ def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: st
             rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=reason)
     else:
         rows.put_version(row)
+        _reject_strays(rows, row, client)
+
+
+def _reject_strays(rows: ClientRows, row: VersionRow, client: Client) -> None:
+    """What came before its predecessor and does not follow it: its number is free for the next version."""
+    for later in rows.versions():
+        if later.number != row.number + 1 or later.state is not VersionState.PENDING:
+            continue
+        signed = SignedVersionRecord(later.record, later.signature)
+        if verify_version_record(signed, client=client.key, group=client.group).previous != row.hash:
+            rows.settle(later, VersionState.REJECTED, reason=_FORK)
 
 
 def _objection(record: VersionRecord, known: list[VersionRow]) -> str:
