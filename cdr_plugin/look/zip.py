@@ -30,6 +30,7 @@ _UNIX_OWNER = struct.Struct("<HHBBIBI")
 _DOS_FOLDER = 0x10
 _MADE_ON_UNIX = 3
 _I32 = range(-(1 << 31), 1 << 31)
+_MAX_NAME_BYTES = 0xFFFF
 
 
 class _Stream:
@@ -77,6 +78,7 @@ def write_zip(
 def _entries(
     members: Iterable[tuple[Member, Content | None]], report: Report, note: Callable[[str], None]
 ) -> Iterator[tuple[tuple[zipfile.ZipInfo, bytes], Content | None]]:
+    spelled: dict[str, str] = {}
     for member, content in members:
         node = member.node
         if node.type not in _KINDS:
@@ -84,15 +86,15 @@ def _entries(
             continue
         link = node.linktarget_raw or node.linktarget.encode() if node.type == "symlink" else b""
         try:
-            yield (_info(member, len(link)), link), content
+            yield (_info(member, _name(member, spelled), len(link)), link), content
         except (FormatError, ValueError, OverflowError, struct.error) as error:
             report(f"/{member.path}", FormatError(f"does not fit into a zip archive: {error}"))
 
 
-def _info(member: Member, link_size: int) -> zipfile.ZipInfo:
+def _info(member: Member, name: str, link_size: int) -> zipfile.ZipInfo:
     node = member.node
     seconds, _ = parse_time(node.mtime)
-    info = zipfile.ZipInfo(_name(member), _dos_time(seconds))
+    info = zipfile.ZipInfo(name, _dos_time(seconds))
     info.create_system = _MADE_ON_UNIX
     info.external_attr = (_KINDS[node.type] | posix_permissions(node.mode)) << 16
     if node.type == "dir":
@@ -103,14 +105,30 @@ def _info(member: Member, link_size: int) -> zipfile.ZipInfo:
     return info
 
 
-def _name(member: Member) -> str:
-    name = member.path + "/" if member.node.type == "dir" else member.path
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        parts = (part if part.isascii() else quote_name(path_bytes(part)) for part in name.split("/"))
-        return "/".join(parts)
+def _name(member: Member, spelled: dict[str, str]) -> str:
+    """The name in the archive; FormatError when it is too long, or an earlier member's path is spelled so.
+
+    ``spelled`` has the paths with backslashes so far. A link ``\\xff`` beside a folder whose name is that byte would
+    lead whoever unpacks the archive out of it.
+    """
+    path = member.path.split("/")
+    parts = [_spelled(part) for part in path]
+    name = "/".join(parts) + ("/" if member.node.type == "dir" else "")
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        raise FormatError(f"its path has more than {_MAX_NAME_BYTES} bytes")
+    for end, part in enumerate(parts, 1):
+        meant = "/".join(path[:end])
+        if "\\" in part and spelled.setdefault("/".join(parts[:end]), meant) != meant:
+            raise FormatError("another path is spelled the same there")
     return name
+
+
+def _spelled(part: str) -> str:
+    try:
+        part.encode()
+    except UnicodeEncodeError:
+        return quote_name(path_bytes(part))
+    return part
 
 
 def _dos_time(seconds: int) -> tuple[int, int, int, int, int, int]:

@@ -183,6 +183,31 @@ def test_a_zip_leaves_out_what_zip_does_not_know_and_spells_names_that_are_not_u
     assert not reports.errors
 
 
+@pytest.mark.parametrize("link_first", [True, False])
+def test_a_zip_has_no_link_and_folder_that_are_spelled_the_same(
+    reader: CountingReader, reports: Reports, link_first: bool
+) -> None:
+    link = node("\\\\xff", "symlink", linktarget="/etc")
+    folder = reader.folder(b"\xff", reader.file(b"passwd", b"x"), reader.file(b"caf\xc3\xa9\\\xfe", b"y"))
+    archive, _ = _zip(reader, reader.tree(*((link, folder) if link_first else (folder, link))), reports)
+    if link_first:
+        assert archive.namelist() == ["\\xff"]
+        assert sorted(reports.errors) == ["/\udcff", "/\udcff/caf\xe9\\\udcfe", "/\udcff/passwd"]
+    else:
+        assert archive.namelist() == ["\\xff/", "\\xff/passwd", "\\xff/caf\xe9\\\\\\xfe"]
+        assert list(reports.errors) == ["/\\xff"]
+    assert all("spelled the same" in error for error in reports.errors.values())
+
+
+def test_paths_that_are_too_long_for_a_zip_are_reported(reader: CountingReader, reports: Reports) -> None:
+    deep = reader.file(b"deep", b"x")
+    for _ in range(257):
+        deep = reader.folder(b"d" * 255, deep)
+    archive, _ = _zip(reader, reader.tree(deep, reader.file(b"last", b"y")), reports)
+    assert len(archive.namelist()) == 256 and archive.read("last") == b"y"
+    assert len(reports.errors) == 3 and all("65535 bytes" in error for error in reports.errors.values())
+
+
 def test_the_folder_itself_comes_first_with_its_path(reader: CountingReader, reports: Reports) -> None:
     folder = reader.folder(b"b", reader.file(b"c"), mode=0o711 | 1 << 31)
     tree = BlobId(bytes.fromhex(folder.subtree))
