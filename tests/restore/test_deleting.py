@@ -155,6 +155,23 @@ def test_other_file_systems_and_the_repository_inside_the_target_stay(tmp_path: 
         os.spawnlp(os.P_WAIT, "umount", "umount", str(mounted))
 
 
+def test_a_folder_of_the_same_file_system_that_is_mounted_inside_the_target_stays(tmp_path: Path) -> None:
+    reader, root, target = a_target(tmp_path)
+    mounted, home = target / "d/more/deep", tmp_path / "home"
+    home.mkdir()
+    (home / "letters").write_text("safe")
+    assert os.spawnlp(os.P_WAIT, "mount", "mount", "--bind", str(home), str(mounted)) == 0
+    try:
+        for dry_run in (True, False):
+            listener = Listener()
+            run(reader, root, target, listener, dry_run=dry_run)
+            assert list(listener.errors) == ["/d/more/deep"] and "unmount it first" in listener.errors["/d/more/deep"]
+            assert (home / "letters").read_text() == "safe"
+        assert files_of(target) == {"d/f", "g", "d/more/deep/letters"}
+    finally:
+        os.spawnlp(os.P_WAIT, "umount", "umount", str(mounted))
+
+
 def test_the_root_of_the_machine_needs_a_selection(tmp_path: Path) -> None:
     reader = MemoryReader()
     (tmp_path / "link").symlink_to("/")
