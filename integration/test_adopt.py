@@ -399,9 +399,48 @@ def test_versions_made_before_the_adoption_do_not_keep_later_ones_from_being_com
     world.deliver()
     assert world.snapshots()[4] == world.source_tree()
     assert set(world.snapshots()) == {1, 2, 3, 4}
-    assert set(world.committed()) == {1, 2, 3, 4} - ({1} if made_before == 1 else {1})
+    assert set(world.committed()) == {2, 3, 4}
     world.assert_nothing_on_the_way()
     world.check()
+
+
+@pytest.mark.parametrize("copied_at", [0, 1])
+def test_clients_go_on_above_an_older_copy_of_the_repository_without_state(world: Hierarchy, copied_at: int) -> None:
+    """The top tier was lost whole, and with it the versions that were committed after the copy was made."""
+    repository, copy = world.chain().repository, world.base / "copy"
+    for number in range(3):
+        if number == copied_at:
+            shutil.copytree(repository, copy)
+        (world.source / "word").write_text(f"{number}")
+        world.backup()
+        world.deliver()
+    shutil.rmtree(world.base / "top-state")
+    shutil.rmtree(repository)
+    copy.rename(repository)
+    for number in range(3, 7):  # what is missing is asked for level by level
+        (world.source / "word").write_text(f"{number}")
+        world.backup()
+        world.deliver()
+    assert world.snapshots()[7] == world.source_tree()
+    world.check()
+    world.assert_restores(world.base / "restored")
+
+
+def test_the_first_versions_of_a_client_are_committed_in_order_however_they_arrive(world: Hierarchy) -> None:
+    world.backup()
+    (world.source / "small").write_text("other words\n")
+    world.backup()
+    client = world.client()
+    (first, _) = client.state.parcels()
+    client.state.close()
+    world.send()
+    (late,) = world.chain().inbox.glob(f"clients/*/{first.id.hex()}/*{first.segments - 1:08x}*")
+    late.rename(world.base / "late")
+    assert received(world).versions_stored == 0
+    (world.base / "late").rename(late)
+    assert received(world).versions_stored == 2
+    world.send()
+    world.assert_settled()
 
 
 # --- who may have what ---

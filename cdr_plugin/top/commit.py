@@ -85,13 +85,21 @@ class Committer:
     """Commits what is complete for one client in one pass."""
 
     def __init__(
-        self, repo: RepositoryPass, rows: ClientRows, client: Client, verifier: Verifier, note: Callable[[str], None]
+        self,
+        repo: RepositoryPass,
+        rows: ClientRows,
+        client: Client,
+        verifier: Verifier,
+        note: Callable[[str], None],
+        nothing_on_the_way: Callable[[], bool],
     ) -> None:
+        """``nothing_on_the_way``: has everything arrived that the client says it sent?"""
         self._repo = repo
         self._rows = rows
         self._client = client
         self._verifier = verifier
         self._note = note
+        self._nothing_on_the_way = nothing_on_the_way
 
     def run(self) -> list[Committed]:
         """Every version that can be committed now, lowest number first.
@@ -122,15 +130,34 @@ class Committer:
         newest = max((v for v in versions if v.state in settled), key=lambda v: v.number, default=None)
         found = []
         for row in versions:
-            if row.state is not VersionState.PENDING or row.number != (newest.number + 1 if newest else 1):
+            if row.state is not VersionState.PENDING:
                 continue
-            if newest is not None and self._record(row).previous != newest.hash:
+            follows = row.number == (newest.number + 1 if newest else 1)
+            if not follows and not self._lost_those_before(row, newest, versions):
+                continue
+            if follows and newest is not None and self._record(row).previous != newest.hash:
                 self._rows.settle(row, VersionState.REJECTED, reason=_FORK)
                 self._note(f"client {self._client.name}: version {row.number} rejected: {_FORK}")
                 continue
             found.append(row)
             newest = row
         return found
+
+    def _lost_those_before(self, row: VersionRow, newest: VersionRow | None, versions: list[VersionRow]) -> bool:
+        """Were the versions between ``newest`` and ``row`` committed, and lost with state and repository?
+
+        What is known was then rebuilt from the repository, maybe an older copy of it, and no predecessor will come.
+        """
+        is_rebuilt = newest is None or not newest.record
+        is_later = row.number > (newest.number if newest else 0)
+        rejected = any(v.number == row.number - 1 and v.state is VersionState.REJECTED for v in versions)
+        if not is_rebuilt or not is_later or rejected or not self._nothing_on_the_way():
+            return False
+        self._note(
+            f"client {self._client.name}: version {row.number} follows versions that are not in the repository any "
+            "more; it is taken as the next one"
+        )
+        return True
 
     def _record(self, row: VersionRow) -> VersionRecord:
         signed = SignedVersionRecord(row.record, row.signature)
@@ -256,6 +283,8 @@ def _objection(record: VersionRecord, known: list[VersionRow]) -> str:
         return f"tags that start with {RESERVED_TAGS!r} are not the client's to give"
     if record.number in valid:
         return "another version has this number: a fork of the client's history"
+    if any(v.state is VersionState.COMMITTED and v.number > record.number for v in known):
+        return "a later version is committed already"
     before = valid.get(record.number - 1)
     if before is not None and record.previous != before.hash:
         return _FORK

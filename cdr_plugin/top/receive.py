@@ -296,7 +296,9 @@ class _ClientPass:
     # --- durability ---
 
     def _commit(self) -> None:
-        committer = Committer(self._repo, self._rows, self._client, self._verifier, self._reporter.note)
+        committer = Committer(
+            self._repo, self._rows, self._client, self._verifier, self._reporter.note, self._has_all
+        )
         committed = committer.run()
         for version in committed:
             self._result.versions_stored += 1
@@ -349,6 +351,16 @@ class _ClientPass:
         self._rows.disown(lost)
         kept = sorted(set(unreached) - set(lost)) if lost else unreached
         renew_pin(self._repo, self._client.fingerprint, data_ids(kept))
+
+    def _has_all(self) -> bool:
+        """Was every segment taken that the client's head announces, and is that all?"""
+        if self._job.head is None:
+            return False
+        for parcel in self._job.head.parcels:
+            taken = self._rows.taken(parcel.id)
+            if not parcel.closed or any(taken.get(index) != (b"", "") for index in range(parcel.segments)):
+                return False
+        return True
 
     def _present(self) -> set[tuple[bytes, int]]:
         """Segments that were in the inbox when the pass began."""
