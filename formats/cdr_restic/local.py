@@ -161,6 +161,13 @@ class LocalStorage(Storage):
         except OSError as error:
             raise storage_error(error, f"cannot remove {self.describe(kind, name)}") from None
 
+    def sync_removals(self, kind: FileKind) -> None:
+        try:
+            for folder in self._folders(kind):
+                _sync_folder(folder)
+        except OSError as error:
+            raise storage_error(error, f"cannot sync {kind} of repository {self.location}") from None
+
     def _path(self, kind: FileKind, name: str) -> Path:
         if kind is FileKind.CONFIG:
             return self._root / "config"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_plugin.reporter import Reporter
 from cdr_restic.crypto import KeyMaterial, Sealer
@@ -28,18 +30,34 @@ def verify_pack(storage: Storage, key: KeyMaterial, name: str) -> list[PackEntry
 
 
 def _is_copy(storage: Storage, key: KeyMaterial, index: MemoryIndex, name: str) -> bool:
+    """Whether all of it is indexed in packs that are there and long enough: what made us crash may have hit those."""
     size = storage.size(FileKind.DATA, name)
     entries = load_header(lambda o, n: storage.load_part(FileKind.DATA, name, o, n), size, Sealer(key))
-    return all(index.has(entry.type, entry.id) for entry in entries)
+    ends: dict[int, int] = {}
+    for entry in entries:
+        place = index.find(entry.type, entry.id)
+        if place is None:
+            return False
+        ends[place.pack] = max(ends.get(place.pack, 0), place.offset + place.length)
+    return all(_reaches(storage, index.pack_name(pack), end) for pack, end in ends.items())
+
+
+def _reaches(storage: Storage, name: str, end: int) -> bool:
+    try:
+        return storage.size(FileKind.DATA, name) >= end
+    except NotFoundError:
+        return False
 
 
 def recover_packs(
-    files: SealedFiles, key: KeyMaterial, index: MemoryIndex, journal: Journal, reporter: Reporter
-) -> list[str]:
+    files: SealedFiles, key: KeyMaterial, index: MemoryIndex, journal: Journal, reporter: Reporter,
+    confirm: Callable[[], None],
+) -> list[str]:  # fmt: skip
     """Index the packs of ``journal`` that are stored but not indexed; names of new index files.
 
     A pack of blobs that are all indexed elsewhere is a copy that pruning was about to make: it is removed. Nobody
-    else indexes it meanwhile, since that takes the exclusive lock. Packs that do not verify stay as they are, and are
+    else indexes it meanwhile, since that takes the exclusive lock; hence ``confirm``, which raises when ours is
+    lost, comes before each change. Packs that do not verify stay as they are, and are
     reported: ``restic prune`` removes them.
     """
     found = []
@@ -48,6 +66,7 @@ def recover_packs(
             continue
         try:
             if _is_copy(files.storage, key, index, name):
+                confirm()
                 files.storage.remove(FileKind.DATA, name)
                 continue
             entries = verify_pack(files.storage, key, name)
@@ -60,7 +79,10 @@ def recover_packs(
             reporter.note(f"left alone after a crash: pack {pack}: {error}; 'restic prune' removes it")
             continue
         found.append(IndexedPack(name, entries))
-    names = [files.save(FileKind.INDEX, encode_index(found))] if found else []
+    names = []
+    if found:
+        confirm()
+        names.append(files.save(FileKind.INDEX, encode_index(found)))
     for recovered in found:
         index.add_pack(recovered)
     if journal.packs:

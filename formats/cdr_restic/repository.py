@@ -109,10 +109,11 @@ class ResticRepository(Repository):
             files = self.files()
             self._config.check_writable(self.location)
             with self._lock(files, journal) as lock:
+                files = self.files()  # as it is now: waiting for the lock may have taken long
                 versions = self._load_versions(files)
                 index = self._load_index(files)
                 self._index = None  # until this pass has ended well
-                recovered = recover_packs(files, self._key, index, journal, self._options.reporter)
+                recovered = recover_packs(files, self._key, index, journal, self._options.reporter, lock.confirm)
                 session = self._session(files, index, lock, journal, versions)
                 try:
                     yield session
@@ -136,7 +137,9 @@ class ResticRepository(Repository):
     def exclusive(self, *, only_looks: bool = False, with_versions: bool = True) -> Iterator[Held]:
         """The repository under its exclusive lock, for care. What was kept from earlier passes is
         forgotten: it may not be true any more. What ``only_looks`` needs no lock if the user wants
-        none. Without ``with_versions`` damaged snapshots keep nobody out."""
+        none. Without ``with_versions`` damaged snapshots keep nobody out.
+
+        NotFoundError for a snapshot that is listed and cannot be found: alone here, nobody removed it."""
         with ExitStack() as stack:
             files = self.files()
             journal = Journal(None, self.id)
@@ -146,8 +149,10 @@ class ResticRepository(Repository):
                 if not only_looks:
                     self._config.check_writable(self.location)
                 lock = stack.enter_context(self._lock(files, journal, exclusive=True))
+                files = self.files()  # as it is now: waiting for the lock may have taken long
             self._index, self._snapshots = None, {}
-            versions = tuple(self._load_versions(files)) if with_versions else ()
+            alone = not isinstance(lock, NoLock)
+            versions = tuple(self._load_versions(files, none_vanish=alone)) if with_versions else ()
             yield Held(files, self._key, self.key_id, lock, journal, self._options, versions)
 
     @contextmanager
@@ -227,24 +232,22 @@ class ResticRepository(Repository):
             self._index_files.add(name)
         return self._index
 
-    def _load_versions(self, files: SealedFiles) -> list[StoredVersion]:
-        """Oldest first."""
+    def _load_versions(self, files: SealedFiles, *, none_vanish: bool = False) -> list[StoredVersion]:
+        """Oldest first. NotFoundError, if ``none_vanish``, for one that is listed and not there."""
         snapshots: dict[str, Snapshot] = {}
         for name in self._storage.list(FileKind.SNAPSHOTS):
-            snapshot = self._snapshots.get(name) or _load_snapshot(files, name)
-            if snapshot is not None:
-                snapshots[name] = snapshot
+            try:
+                snapshots[name] = self._snapshots.get(name) or _load_snapshot(files, name)
+            except NotFoundError:  # removed since it was listed
+                if none_vanish:
+                    raise
         self._snapshots = snapshots
         ordered = sorted(snapshots.items(), key=lambda item: (parse_time(item[1].time), item[0]))
         return [StoredVersion(name, snapshot) for name, snapshot in ordered]
 
 
-def _load_snapshot(files: SealedFiles, name: str) -> Snapshot | None:
-    """None when it was removed since it was listed."""
-    try:
-        data = files.load(FileKind.SNAPSHOTS, name)
-    except NotFoundError:
-        return None
+def _load_snapshot(files: SealedFiles, name: str) -> Snapshot:
+    data = files.load(FileKind.SNAPSHOTS, name)
     try:
         snapshot = decode_snapshot(data)
         parse_time(snapshot.time)

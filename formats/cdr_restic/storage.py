@@ -91,6 +91,10 @@ class Storage(ABC):
     def remove(self, kind: FileKind, name: str) -> None:
         """Remove a file; no error when it is gone."""
 
+    def sync_removals(self, kind: FileKind) -> None:
+        """Returns when removals of this kind so far survive a loss of power; for places where a removal always does,
+        nothing."""
+
     def exists(self, kind: FileKind, name: str) -> bool:
         try:
             self.size(kind, name)

@@ -42,9 +42,12 @@ class ResticCare(RepositoryCare):
 
     def forget(self, ids: Sequence[str], prune: PruneOptions | None = None) -> PruneReport | None:
         from cdr_restic.care.forget import remove_versions
+        from cdr_restic.care.prune import check_prune
         from cdr_restic.care.prune import prune as run
 
         with self._repository.exclusive() as held:
+            if prune:
+                check_prune(held, prune)
             remove_versions(held, ids)
             return run(held, prune, without=ids) if prune else None
 

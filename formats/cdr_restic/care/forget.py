@@ -16,6 +16,9 @@ def remove_versions(held: Held, ids: Sequence[str]) -> None:
     for id_ in ids:
         held.lock.confirm()
         held.files.storage.remove(FileKind.SNAPSHOTS, id_)
+    if ids:
+        # Pruning may follow: none may come back after a loss of power, without what it needs.
+        held.files.storage.sync_removals(FileKind.SNAPSHOTS)
 
 
 def replace_versions(held: Held, changed: Mapping[str, Snapshot]) -> dict[str, str]:

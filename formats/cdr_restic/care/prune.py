@@ -31,7 +31,8 @@ def prune(held: Held, options: PruneOptions, without: Sequence[str] = ()) -> Pru
     Raises before anything is changed: UserError for options, IntegrityError when snapshots, index, trees or needed
     packs are not as they should be. Whatever is raised later, every version is as it was.
     """
-    _check(held, options, without)
+    check_prune(held, options)
+    _check_removed(held, options, without)
     rows = load_rows(held.files)
     _mark(held, rows, without)
     plan = _plan(held, rows, options)
@@ -40,12 +41,16 @@ def prune(held: Held, options: PruneOptions, without: Sequence[str] = ()) -> Pru
     return plan.report
 
 
-def _check(held: Held, options: PruneOptions, without: Sequence[str]) -> None:
+def check_prune(held: Held, options: PruneOptions) -> None:
+    """UserError for what cannot be done to this repository."""
     check_options(options)
     if options.repack_uncompressed and held.files.version < 2:
         raise UserError("repack-uncompressed: only repositories of version 2 compress; see 'restic migrate'")
     if options.repack_uncompressed and held.options.compression == "off":
         raise UserError("repack-uncompressed: compression is 'off', so there is nothing to do")
+
+
+def _check_removed(held: Held, options: PruneOptions, without: Sequence[str]) -> None:
     if options.dry_run:
         return
     for id_ in without:

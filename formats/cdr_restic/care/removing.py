@@ -42,4 +42,7 @@ def remove_files(
         for begin in range(0, len(names), _BATCH):
             lock.confirm()
             removed += sum(executor.map(remove, names[begin : begin + _BATCH]))
+    if names and kind is FileKind.INDEX:
+        # An index file that came back after a loss of power would list packs that are removed next.
+        storage.sync_removals(kind)
     return removed

@@ -87,13 +87,18 @@ class _Repair:
         return [name for name in sorted(self._sizes) if name not in fitting]
 
     def _fits(self, number: int, name: str) -> bool:
-        entries = sorted(set(self._rows.index.entries(number)), key=lambda entry: entry.offset)
+        entries = sorted(self._entries(number), key=lambda entry: entry.offset)
         end = 0
         for entry in entries:
             if entry.offset != end:
                 return False
             end += entry.length
         return pack_bytes(entries) == self._sizes[name]
+
+    def _entries(self, number: int) -> list[PackEntry]:
+        """As listed; what several index files list, once."""
+        entries = self._rows.index.entries(number)
+        return list(dict.fromkeys(entries)) if number in self._rows.doubled else entries
 
     def _read_packs(self, names: list[str]) -> list[IndexedPack]:
         found = []
@@ -127,7 +132,7 @@ class _Repair:
         if number is None:
             self._report.done.append(f"listed pack {name[:10]} with {len(entries)} blobs")
             return True
-        if set(self._rows.index.entries(number)) == set(entries) and number not in self._rows.doubled:
+        if sorted(self._entries(number)) == sorted(entries) and number not in self._rows.doubled:
             return False
         self._report.done.append(f"listed pack {name[:10]} as its header has it: {len(entries)} blobs")
         return True

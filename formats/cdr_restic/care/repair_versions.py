@@ -15,12 +15,14 @@ from cdr_plugin.model.trees import EMPTY_TREE, Node, decode_tree, encode_tree
 from cdr_restic.care.check_trees import raw_ids
 from cdr_restic.encoding import BlobEncoder
 from cdr_restic.index import MemoryIndex
+from cdr_restic.opening import MAX_BLOB_BYTES, BlobOpener
 from cdr_restic.repository import Held
 from cdr_restic.storage import FileKind
 from cdr_restic.writing import ResticPass
 
 REPAIRED_TAG = "repaired"
 """What restic gives to such versions too."""
+_ELSEWHERE = "see 'repair snapshots' of the program that wrote it"
 
 
 def repair_versions(held: Held, ids: Sequence[str], *, forget: bool, dry_run: bool) -> RepairReport:
@@ -28,8 +30,9 @@ def repair_versions(held: Held, ids: Sequence[str], *, forget: bool, dry_run: bo
     blobs that are there, a folder whose tree is lost becomes empty. With ``forget`` the old one is removed then, and
     so is a version whose root tree is lost.
 
-    What counts as lost is what no index lists, or a tree that cannot be read: repair index and packs first.
-    IntegrityError, before anything is changed, for a damaged index or snapshot.
+    What counts as lost is what no index lists, or a tree of which no copy can be read: repair index and packs first.
+    IntegrityError, before anything is changed, for a damaged index or snapshot; FormatError for a tree that is
+    whole and cannot be understood, since it is not lost.
     """
     chosen = _chosen(held, ids)
     index = _load_index(held)
@@ -44,7 +47,8 @@ def repair_versions(held: Held, ids: Sequence[str], *, forget: bool, dry_run: bo
         versions=held.versions,
     )
     with closing(session):
-        repair = _Repair(index, session, forget=forget, dry_run=dry_run)
+        trees = _Trees(held, index, session)
+        repair = _Repair(index, session, trees, forget=forget, dry_run=dry_run)
         for version in chosen:
             held.lock.check()
             repair.repair(version)
@@ -59,7 +63,7 @@ def _chosen(held: Held, ids: Sequence[str]) -> Sequence[StoredVersion]:
 
 
 def _load_index(held: Held) -> MemoryIndex:
-    index = MemoryIndex()
+    index = MemoryIndex(duplicates=True)
     for name in held.files.storage.list(FileKind.INDEX):
         data = held.files.load(FileKind.INDEX, name)
         try:
@@ -69,11 +73,53 @@ def _load_index(held: Held) -> MemoryIndex:
     return index
 
 
+class _Trees:
+    """Reads trees from any copy that there is."""
+
+    def __init__(self, held: Held, index: MemoryIndex, session: ResticPass) -> None:
+        self._storage = held.files.storage
+        self._opener = BlobOpener(held.key)
+        self._index = index
+        self._session = session
+        self._copies: dict[int, list[int]] | None = None
+        """Of trees that are stored several times, first row to the others; None before the first is needed."""
+
+    def read(self, id_: bytes) -> bytes | None:
+        """None when it is lost; FormatError when it is too large to be read here."""
+        place = self._index.find(BlobType.TREE, id_)
+        if place is None:
+            return None
+        if place.plain_length > MAX_BLOB_BYTES[BlobType.TREE]:
+            raise FormatError(f"tree {id_.hex()[:10]} is too large to be read here; {_ELSEWHERE}")
+        try:
+            return self._session.read(BlobType.TREE, BlobId(id_))
+        except (NotFoundError, IntegrityError):
+            return self._other_copy(id_)
+
+    def _other_copy(self, id_: bytes) -> bytes | None:
+        if self._copies is None:
+            self._copies = {}
+            for row, first in self._index.repeats():
+                self._copies.setdefault(first, []).append(row)
+        for row in self._copies.get(self._index.row(BlobType.TREE, id_), ()):
+            pack, entry = next(self._index.rows(row, 1))
+            name = self._index.pack_name(pack)
+            try:
+                sealed = self._storage.load_part(FileKind.DATA, name, entry.offset, entry.length)
+                return self._opener.open(entry.type, entry.id, sealed, entry.plain)
+            except (NotFoundError, IntegrityError):
+                continue
+        return None
+
+
 class _Repair:
-    def __init__(self, index: MemoryIndex, session: ResticPass, *, forget: bool, dry_run: bool) -> None:
+    def __init__(
+        self, index: MemoryIndex, session: ResticPass, trees: _Trees, *, forget: bool, dry_run: bool
+    ) -> None:
         self.report = RepairReport()
         self._index = index
         self._session = session
+        self._trees = trees
         self._forget = forget
         self._dry_run = dry_run
         self._mended: dict[bytes, bytes | None] = {}
@@ -134,12 +180,15 @@ class _Repair:
 
     def _nodes(self, id_: bytes) -> list[Node] | None:
         """None for a tree that is lost: its parent says so."""
+        data = self._trees.read(id_)
+        if data is None:
+            return None
         try:
-            nodes = decode_tree(self._session.read(BlobType.TREE, BlobId(id_)))
+            nodes = decode_tree(data)
             for node in nodes:
                 raw_ids([*(node.content or ()), *([node.subtree] if node.subtree else ())])
-        except (NotFoundError, IntegrityError):
-            return None
+        except FormatError as error:
+            raise FormatError(f"tree {id_.hex()[:10]} cannot be understood: {error}; {_ELSEWHERE}") from None
         return nodes
 
     def _rewritten(self, id_: bytes, nodes: list[Node]) -> bytes:
@@ -148,11 +197,9 @@ class _Repair:
         new = [self._rewritten_node(node, where) for node in nodes]
         if all(one is other for one, other in zip(nodes, new, strict=True)):
             return id_
-        data = self._session.read(BlobType.TREE, BlobId(id_))
-        if encode_tree(nodes) != data:
+        if blob_id(encode_tree(nodes)) != id_:
             raise FormatError(
-                f"{where} was written in a way that cannot be reproduced without losing something; "
-                "see 'restic repair snapshots' of the program that wrote it"
+                f"{where} was written in a way that cannot be reproduced without losing something; {_ELSEWHERE}"
             )
         return self._add(encode_tree(new))
 
