@@ -1,4 +1,4 @@
-"""Hot kernels: cut points, directory scans, batches of small files and tables of blobs, in C or in plain Python.
+"""Hot kernels: cut points, directory scans, batches of files, index files and tables of blobs, in C or in plain Python.
 
 The environment variable ``CDR_KERNEL`` asks for ``c`` or ``python`` by name; without it the C extension is
 used where it was built, otherwise Python with one warning. ``reference`` says what each function promises.
@@ -17,6 +17,7 @@ from .blob_records import (
     TOTALS_RECORD,
     BlobRow,
 )
+from .file_steps import Step
 from .records import STAT_RECORD, StatRecord
 
 
@@ -54,11 +55,12 @@ def _explain(wanted: str, error: ImportError) -> None:
 _chosen, in_use = _choose(os.environ.get("CDR_KERNEL", ""))
 
 if TYPE_CHECKING:
-    from ._kernel import BlobTable, Chunker, read_files, scan_directory, scan_index
+    from ._kernel import BlobTable, Chunker, make_files, read_files, scan_directory, scan_index
 else:
     BlobTable = _chosen.BlobTable
     Chunker = _chosen.Chunker
     scan_directory = _chosen.scan_directory
+    make_files = _chosen.make_files
     read_files = _chosen.read_files
     scan_index = _chosen.scan_index
 
@@ -73,7 +75,9 @@ __all__ = [
     "BlobTable",
     "Chunker",
     "StatRecord",
+    "Step",
     "in_use",
+    "make_files",
     "read_files",
     "scan_directory",
     "scan_index",

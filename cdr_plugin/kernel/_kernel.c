@@ -1,5 +1,5 @@
 /* The hot kernels: Rabin cut points, directory scans, batches of small files; and the module, of which
- * blob_table.c and index_scan.c are the other parts.
+ * blob_table.c, index_scan.c and make_files.c are the other parts.
  *
  * reference.py has the same interface in plain Python and is the oracle of this file.
  * Sections:
@@ -838,6 +838,17 @@ static const char *c_string(PyObject *object, const char *what)
     return text;
 }
 
+const char *name_string(PyObject *name)
+{
+    const char *text = c_string(name, "name");
+    /* A slash would have the kernel follow symbolic links in the middle of the name. */
+    if (text && strchr(text, '/')) {
+        PyErr_Format(PyExc_ValueError, "name contains a slash: %R", name);
+        return NULL;
+    }
+    return text;
+}
+
 static PyObject *listing_as_tuple(const struct listing *l)
 {
     PyObject *names = PyList_New((Py_ssize_t)l->count);
@@ -888,13 +899,7 @@ static const char **name_strings(PyObject *names)
     if (!strings)
         return (void *)PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *name = PyTuple_GET_ITEM(names, i);
-        strings[i] = c_string(name, "name");
-        /* A slash would have the kernel follow symbolic links in the middle of the name. */
-        if (strings[i] && strchr(strings[i], '/')) {
-            PyErr_Format(PyExc_ValueError, "name contains a slash: %R", name);
-            strings[i] = NULL;
-        }
+        strings[i] = name_string(PyTuple_GET_ITEM(names, i));
         if (!strings[i]) {
             PyMem_Free(strings);
             return NULL;
@@ -1003,6 +1008,9 @@ static PyMethodDef module_methods[] = {
     {"read_files", (PyCFunction)(void (*)(void))kernel_read_files, METH_VARARGS | METH_KEYWORDS,
      "read_files($module, /, directory, names, limit)\n--\n\n"
      "For each name its content (or an errno) and its 72-byte stat record (or nothing)."},
+    {"make_files", (PyCFunction)(void (*)(void))kernel_make_files, METH_FASTCALL,
+     "make_files($module, files, sparse, /)\n--\n\n"
+     "Make files under their final names; index, step and errno of each failure."},
     {"scan_index", (PyCFunction)(void (*)(void))kernel_scan_index, METH_FASTCALL,
      "scan_index($module, data, least_length, compressed, /)\n--\n\n"
      "Packed packs and blobs of an index file as restic writes them, or None."},
@@ -1037,7 +1045,7 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "cdr_plugin.kernel._kernel",
-    .m_doc = "Rabin cut points, directory scans, batches of small files and blob tables, in C.",
+    .m_doc = "Rabin cut points, directory scans, batches of files to read and to make, and blob tables, in C.",
     .m_size = 0,
     .m_methods = module_methods,
     .m_slots = module_slots,

@@ -71,8 +71,13 @@ bool parse_bounded(PyObject *object, const char *name, uint64_t low, uint64_t hi
 /* How many positional arguments there are; false with TypeError set if they are too few or too many. */
 bool check_arguments(const char *function, Py_ssize_t given, Py_ssize_t least, Py_ssize_t most);
 
+/* The C string of a bytes object (borrowed) that names a file in a directory; NULL with TypeError or ValueError set. */
+const char *name_string(PyObject *name);
+
 /* -1 with an exception set when it fails. */
 int add_blob_table(PyObject *module);
+
+PyObject *kernel_make_files(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 PyObject *kernel_scan_index(PyObject *module, PyObject *const *args, Py_ssize_t count);
 

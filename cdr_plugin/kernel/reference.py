@@ -9,13 +9,14 @@ import stat
 from collections.abc import Sequence
 from operator import length_hint
 
-from .arguments import check
+from .arguments import check, check_bytes, check_name
 from .blob_table import BlobTable
 from .index_scan import scan_index
+from .make_files import make_files
 from .polynomial import DEGREE, rolling_tables
 from .records import NO_STAT, STAT_RECORD
 
-__all__ = ["BlobTable", "Chunker", "read_files", "scan_directory", "scan_index"]
+__all__ = ["BlobTable", "Chunker", "make_files", "read_files", "scan_directory", "scan_index"]
 
 WINDOW = 64
 """Bytes under the fingerprint; no blob but the last of a file may be shorter."""
@@ -160,7 +161,7 @@ def scan_directory(path: bytes, /) -> tuple[list[bytes], bytes]:
     is left out; one that cannot be examined has a record of 72 bytes 0xff. Whatever else fails raises
     ``OSError`` with the path.
     """
-    _check_bytes("path", path)
+    check_bytes("path", path)
     directory = _open_directory(path)
     try:
         try:
@@ -183,24 +184,15 @@ def read_files(directory: bytes, names: Sequence[bytes], limit: int) -> list[tup
     not block. Raises ``OSError`` if the directory cannot be opened, ``ValueError`` for a name with a slash.
     """
     check("limit", limit, 0, _LIMIT_MAX)
-    _check_bytes("directory", directory)
+    check_bytes("directory", directory)
     names = tuple(names)
     for name in names:
-        _check_bytes("name", name)
-        if b"/" in name:
-            raise ValueError(f"name contains a slash: {name!r}")
+        check_name(name)
     parent = _open_directory(directory)
     try:
         return [_read_file(parent, name, limit) for name in names]
     finally:
         os.close(parent)
-
-
-def _check_bytes(what: str, value: bytes) -> None:
-    if not isinstance(value, bytes):
-        raise TypeError(f"{what} must be bytes, not {type(value).__name__}")
-    if b"\0" in value:
-        raise ValueError(f"{what} contains a null byte: {value!r}")
 
 
 def _open_directory(path: bytes) -> int:

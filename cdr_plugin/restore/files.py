@@ -72,7 +72,11 @@ class FileWriter:
             wanted = self._wanted(files)
             for id_, data in self._read(list(wanted)):
                 for file, offset in wanted.pop(id_, ()):
-                    if not file.failed:
+                    if file.failed:
+                        continue
+                    if len(file.ids) == 1 and not isinstance(data, CdrError):
+                        self._whole.add(file, data)
+                    else:
                         self._write_blob(file, offset, data)
             self._whole.drain()
             for id_, places in wanted.items():
@@ -123,8 +127,6 @@ class FileWriter:
     def _write_blob(self, file: PendingFile, offset: int, data: bytes | CdrError) -> None:
         if isinstance(data, CdrError):
             self._fail(file, data)
-        elif len(file.ids) == 1:
-            self._whole.add(file, data)
         else:
             self._write_part(file, offset, data)
 

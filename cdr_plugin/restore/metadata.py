@@ -32,7 +32,7 @@ class Applied(NamedTuple):
     error: OSError | None
 
 
-_WHOLLY = Applied(True, None)
+WHOLLY = Applied(True, None)
 
 
 class Metadata:
@@ -87,7 +87,7 @@ class _Steps:
         self.error: OSError | None = None
 
     def done(self) -> Applied:
-        return _WHOLLY if self.stored and self.error is None else Applied(self.stored, self.error)
+        return WHOLLY if self.stored and self.error is None else Applied(self.stored, self.error)
 
     def try_to(self, act: Callable[[], object]) -> None:
         try:

@@ -62,12 +62,16 @@ class Places:
         same_shape = stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_nlink == 1
         return Verdict.COMPARE if same_shape else Verdict.WRITE
 
+    def keeps(self, folder: Folder) -> bool:
+        """Must what is at a place in this folder stay?"""
+        return self.overwrite is Overwrite.NEVER and not folder.fresh
+
     def take(self, dir_fd: int, folder: Folder, temporary: bytes, name: bytes) -> None:
         """Give the complete item its name; OSError, and then the temporary one is gone too."""
         try:
             # Looked at again: hours may have passed since the decision.
-            if self.overwrite is Overwrite.NEVER and not folder.fresh and self.existing(dir_fd, name) is not None:
-                raise FileExistsError("appeared in the target during the restore; kept")
+            if self.keeps(folder) and self.existing(dir_fd, name) is not None:
+                raise appeared()
             os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         except OSError:
             discard(dir_fd, temporary)
@@ -81,6 +85,11 @@ class Places:
         if not folder.fresh:
             # Renaming one name of a file onto another one of the same file does nothing.
             discard(dir_fd, temporary)
+
+
+def appeared() -> FileExistsError:
+    """Why an item does not take a name that was free when that was decided."""
+    return FileExistsError("appeared in the target during the restore; kept")
 
 
 def discard(dir_fd: int, temporary: bytes) -> None:

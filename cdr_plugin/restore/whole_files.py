@@ -1,11 +1,12 @@
 """Writes files of at most one blob, from nothing to their final names, on a few threads.
 
-Making such a file is seven system calls and little else; they release the interpreter lock, so a
-batch in the kernel costs the thread that reads blobs nothing.
+Making such a file is seven system calls and little else. The kernel makes a batch of them without the
+interpreter lock; what it cannot do (attributes, inherited ACLs, reading back) is done here, file by file.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable
@@ -13,19 +14,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
 from cdr_plugin.errors import CdrError, IntegrityError
+from cdr_plugin.kernel import Step, make_files
 from cdr_plugin.restore.contents import NEW_FILE, put_blob, read_back
 from cdr_plugin.restore.folders import Folder, Folders
-from cdr_plugin.restore.metadata import Applied, apply_to_fd
+from cdr_plugin.restore.metadata import WHOLLY, Applied, apply_to_fd
 from cdr_plugin.restore.pending import PendingFile, wrong_size
-from cdr_plugin.restore.placing import Places
+from cdr_plugin.restore.placing import Places, appeared
 
 _THREADS = min(2, os.cpu_count() or 1)
-_BATCH_FILES = 64
+_BATCH_FILES = 128
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCHES_UNDER_WAY = 2 * _THREADS
 
 _Outcome: TypeAlias = Applied | OSError | ValueError | CdrError
 """How its metadata went, or why the file was not made."""
+
+_Making: TypeAlias = tuple[int, bytes, bytes, bytes, int, int, int, int, int, bool]
+"""A file as the kernel makes it."""
+
+_END_OF_TIME_NS = 1 << 63
+"""In the year 2262. The kernel knows no other times."""
+
+_IN_PLACE = frozenset({Step.OWN, Step.MODE, Step.TIMES})
+"""Steps whose failure leaves a file in place."""
 
 Settle: TypeAlias = Callable[[PendingFile, _Outcome], None]
 """Told of each file on the thread that adds them."""
@@ -111,12 +122,44 @@ class _Batch:
         self._fds.clear()
 
     def run(self) -> list[_Outcome]:
-        return [self._try(file, data) for file, data in self.files]
+        outcomes: list[_Outcome] = []
+        usual: list[_Making] = []
+        places: list[int] = []
+        for file, data in self.files:
+            fd = self._fds[file.folder]
+            if not isinstance(fd, int):
+                outcomes.append(fd)
+            elif self._is_usual(file, data):
+                places.append(len(outcomes))
+                usual.append(self._making(fd, file, data))
+                outcomes.append(WHOLLY)
+            else:
+                outcomes.append(self._try(fd, file, data))
+        for number, step, error in make_files(usual, self._sparse):
+            outcomes[places[number]] = _outcome(step, error)
+        return outcomes
 
-    def _try(self, file: PendingFile, data: bytes) -> _Outcome:
-        fd = self._fds[file.folder]
-        if not isinstance(fd, int):
-            return fd
+    def _is_usual(self, file: PendingFile, data: bytes) -> bool:
+        """Can the kernel make it?"""
+        metadata = file.metadata
+        return not (
+            self._verify
+            or metadata.attributes
+            or file.folder.inherits
+            or len(data) != file.size
+            or abs(metadata.mtime_ns) >= _END_OF_TIME_NS
+            or abs(metadata.atime_ns) >= _END_OF_TIME_NS
+        )
+
+    def _making(self, dir_fd: int, file: PendingFile, data: bytes) -> _Making:
+        metadata = file.metadata
+        keep = self._places.keeps(file.folder)
+        times = metadata.atime_ns, metadata.mtime_ns
+        return (
+            dir_fd, self._places.temporary(), file.name, data, metadata.mode, metadata.uid, metadata.gid, *times, keep
+        )  # fmt: skip
+
+    def _try(self, fd: int, file: PendingFile, data: bytes) -> _Outcome:
         try:
             return self._make(fd, file, data)
         except (OSError, ValueError, IntegrityError) as error:
@@ -140,6 +183,14 @@ class _Batch:
             os.close(fd)
         self._places.take(dir_fd, file.folder, temporary, file.name)
         return applied
+
+
+def _outcome(step: int, number: int) -> _Outcome:
+    """What a failure of the kernel means."""
+    if step == Step.LOOK and number == errno.EEXIST:
+        return appeared()
+    error = OSError(number, os.strerror(number))
+    return Applied(True, error) if step in _IN_PLACE else error
 
 
 def _duplicate(folders: Folders, folder: Folder) -> int | OSError:
