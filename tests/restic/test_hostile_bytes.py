@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdr_plugin.errors import IntegrityError, NotFoundError
+from cdr_plugin.kernel import BlobRow
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.trees import decode_tree, encode_tree
 from cdr_plugin.model.versions import Snapshot, decode_snapshot, encode_snapshot
@@ -132,12 +133,12 @@ def test_a_pack_header_longer_than_the_first_guess_is_read() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 10**6), st.integers(32, 10**6)), max_size=60))
 def test_runs_cover_every_blob_once_and_stay_in_one_pack(places: list[tuple[int, int, int]]) -> None:
-    located = [(bytes(32), Location(pack, offset, length, 0)) for pack, offset, length in sorted(places)]
-    runs = list(plan_runs(located))
-    assert [blob for run in runs for blob in run.blobs] == located
+    rows = [BlobRow(0, bytes(32), pack, offset, length, 0) for pack, offset, length in sorted(places)]
+    runs = list(plan_runs(rows))
+    assert [blob for run in runs for blob in run.blobs] == rows
     for run in runs:
-        assert all(place.pack == run.pack for _, place in run.blobs)
-        assert all(run.begin <= place.offset and place.offset + place.length <= run.end for _, place in run.blobs)
+        assert {pack for _, _, pack, _, _, _ in run.blobs} == {run.pack}
+        assert all(run.begin <= offset and offset + length <= run.end for _, _, _, offset, length, _ in run.blobs)
 
 
 def test_a_compressed_blob_in_an_index_of_version_1_is_refused() -> None:
