@@ -136,7 +136,7 @@ class LocalStorage(Storage):
             try:
                 yield from filter(is_file_name, [found.name for found in path.iterdir()])
             except (FileNotFoundError, NotADirectoryError):
-                continue
+                self._refuse_to_lose(kind)
             except OSError as error:
                 raise storage_error(error, f"cannot list {kind} of repository {self.location}") from None
 
@@ -146,10 +146,18 @@ class LocalStorage(Storage):
                 with os.scandir(folder) as found:
                     sizes = [(entry.name, _regular_size(entry)) for entry in found if is_file_name(entry.name)]
             except (FileNotFoundError, NotADirectoryError):
-                continue
+                self._refuse_to_lose(kind)
             except OSError as error:
                 raise storage_error(error, f"cannot list {kind} of repository {self.location}") from None
             yield from [(name, size) for name, size in sizes if size is not None]
+
+    def _refuse_to_lose(self, kind: FileKind) -> None:
+        """Without versions or indexes a repository is not empty but damaged: pruning it would remove all data."""
+        if kind in (FileKind.SNAPSHOTS, FileKind.INDEX) and (self._root / "config").exists():
+            raise RemoteError(
+                f"repository {self.location} has no folder '{kind}'; put it back, or, when it is lost for good, "
+                "make an empty one"
+            )
 
     def _folders(self, kind: FileKind) -> Sequence[Path]:
         folder = self._root / kind

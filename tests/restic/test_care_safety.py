@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cdr_plugin.care import PruneOptions
-from cdr_plugin.errors import FormatError, LockLostError, NotFoundError, UserError
+from cdr_plugin.errors import FormatError, LockLostError, NotFoundError, RemoteError, UserError
 from cdr_plugin.model.blobs import BlobType, Buffer, blob_id
 from cdr_plugin.model.trees import encode_tree
 from cdr_plugin.model.versions import Snapshot
@@ -23,7 +24,7 @@ from cdr_restic.local import LocalStorage
 from cdr_restic.packs import PackBuilder
 from cdr_restic.storage import FileKind
 from tests.restic.sound import assert_sound, unindexed
-from tests.restic.world import TIME, Place, add_blob, make_place, node, some_blobs, write_version
+from tests.restic.world import TIME, Place, add_blob, blob_copies, make_place, node, some_blobs, write_version
 from tests.support.crashing import kill_at
 
 BLOBS = some_blobs(20, seed=3, largest=12000)
@@ -234,3 +235,14 @@ def test_without_our_lock_nothing_is_recovered(broken_off: tuple[Place, str], is
     with pytest.raises(LockLostError), place.repository(_Unlocking(str(place.folder))).writing():
         pass
     assert unindexed(place) == [copied]
+
+
+@pytest.mark.parametrize("kind", [FileKind.SNAPSHOTS, FileKind.INDEX])
+def test_a_repository_without_one_of_its_folders_is_not_taken_for_an_empty_one(place2: Place, kind: FileKind) -> None:
+    with place2.repository().writing() as session:
+        write_version(session, some_blobs(5))
+    before = blob_copies(place2)
+    shutil.rmtree(place2.folder / kind)
+    with pytest.raises(RemoteError, match=f"no folder '{kind}'"):
+        place2.repository().care().prune(PruneOptions(max_unused="0"))
+    assert blob_copies(place2) == before
