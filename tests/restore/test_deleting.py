@@ -50,8 +50,7 @@ def _node(reader: MemoryReader, name: bytes, item: object) -> Node:
         return node(name, "symlink", linktarget="b", mode=0o777)
     if item == "fifo":
         return node(name, "fifo", mode=0o600)
-    # Of different sizes: all have one time, and "if-changed" believes in size and time.
-    return reader.file(name, str(item).encode() * (5000 if item == "one" else 6000))
+    return reader.file(name, str(item).encode() * 5000)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
