@@ -22,7 +22,7 @@ from cdr_plugin.restore.pending import PendingFile, wrong_size
 from cdr_plugin.restore.placing import Places, appeared
 
 _THREADS = min(2, os.cpu_count() or 1)
-_BATCH_FILES = 128
+_BATCH_FILES = 64
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCHES_UNDER_WAY = 2 * _THREADS
 
