@@ -19,6 +19,7 @@ _owner = _APART not in os.environ
 
 if _owner:
     _folder = Path(tempfile.mkdtemp(prefix="cdr-tests-"))
+    _folder.chmod(0o755)  # some tests act as an ordinary user
     for _name in ("files", "scratch"):
         (_folder / _name).mkdir()
     os.environ |= {
