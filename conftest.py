@@ -20,11 +20,11 @@ _owner = _APART not in os.environ
 if _owner:
     _folder = Path(tempfile.mkdtemp(prefix="cdr-tests-"))
     _folder.chmod(0o755)  # some tests act as an ordinary user
-    for _name in ("files", "scratch"):
+    for _name in ("apart", "scratch"):
         (_folder / _name).mkdir()
     os.environ |= {
         _APART: str(_folder),
-        "PYTEST_DEBUG_TEMPROOT": str(_folder / "files"),
+        "PYTEST_DEBUG_TEMPROOT": str(_folder / "apart"),
         "TMPDIR": str(_folder / "scratch"),
     }
     tempfile.tempdir = None  # asked for again, with the new TMPDIR

@@ -1,6 +1,6 @@
 /* Whole files, from nothing to their final names: a batch of them without the GIL.
  *
- * make_files.py promises what this does and is its oracle. One system call after the other from Python gave
+ * file_making.py promises what this does and is its oracle. One system call after the other from Python gave
  * the GIL away 8 times per file; with readers at work on the other core, winning it back took longer than
  * all the calls together.
  */

@@ -11,8 +11,8 @@ from operator import length_hint
 
 from .arguments import check, check_bytes, check_name
 from .blob_table import BlobTable
+from .file_making import make_files
 from .index_scan import scan_index
-from .make_files import make_files
 from .polynomial import DEGREE, rolling_tables
 from .records import NO_STAT, STAT_RECORD
 
