@@ -14,10 +14,10 @@ import msgspec
 
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import FormatError, NotFoundError
-from cdr_plugin.look.walk import BROKEN, MAX_DEPTH, Report, blob_of, name_of, path_bytes
+from cdr_plugin.look.walk import BROKEN, MAX_DEPTH, Report, name_of, path_bytes
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.times import parse_time
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 from cdr_plugin.restore.trees import Trees
 
 _LEVEL_TREES = 4096
@@ -86,7 +86,7 @@ class _Level:
         for pair in reversed(self.pairs):
             for tree in _different_trees(pair):
                 try:
-                    yield blob_of(tree)
+                    yield blob_id_of(tree)
                 except FormatError:
                     continue
 
@@ -153,10 +153,10 @@ class Comparison:
     def _below(self, path: str, pair: _Pair, level: _Level, depth: int) -> _Level | None:
         """What is to be compared inside a pair of folders, or the one folder that is there."""
         try:
-            wanted = [blob_of(tree) for tree in _different_trees(pair)]
+            wanted = [blob_id_of(tree) for tree in _different_trees(pair)]
             if not wanted:
                 if _is_dir(pair.before) and _is_dir(pair.after):
-                    self._common.append(blob_of(pair.before.subtree))  # type: ignore[union-attr]
+                    self._common.append(blob_id_of(pair.before.subtree))  # type: ignore[union-attr]
                 return None
             if depth >= MAX_DEPTH:
                 raise FormatError(f"nested deeper than {MAX_DEPTH} folders")
@@ -195,7 +195,7 @@ class Comparison:
 
     def _note(self, type_: BlobType, text: str, side: int) -> None:
         try:
-            id_ = blob_of(text)
+            id_ = blob_id_of(text)
         except FormatError:
             return  # told where the tree is read; as a file's content it cannot be counted
         seen = self._seen[type_]

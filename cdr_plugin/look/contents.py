@@ -12,9 +12,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import FormatError, NotFoundError
-from cdr_plugin.look.walk import blob_of
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 from cdr_plugin.read_ahead import read_ahead
 
 WINDOW_BYTES = 16 * 1024 * 1024
@@ -32,7 +31,7 @@ class Content:
         """FormatError for a node that is no file, NotFoundError for a lost blob."""
         if node.content is None:
             raise FormatError(f"{node.name!r} has no content list")
-        self.ids = [blob_of(text) for text in node.content]
+        self.ids = [blob_id_of(text) for text in node.content]
         self.sizes: list[int] = []
         for id_, size in zip(self.ids, reader.sizes(BlobType.DATA, self.ids) if self.ids else (), strict=True):
             if size is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import FormatError, UserError
-from cdr_plugin.look.walk import blob_of, name_of
+from cdr_plugin.look.walk import name_of
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.trees import Node, decode_tree
+from cdr_plugin.model.trees import Node, blob_id_of, decode_tree
 
 
 def locate(reader: RepositoryReader, root: BlobId, path: str) -> Node | None:
@@ -18,7 +18,7 @@ def locate(reader: RepositoryReader, root: BlobId, path: str) -> Node | None:
         if node is not None:
             if node.type != "dir":
                 raise UserError(f"{at} is a {node.type}, so there is no {path!r} in this version")
-            tree = blob_of(node.subtree)
+            tree = blob_id_of(node.subtree)
         node = _entry(decode_tree(reader.read(BlobType.TREE, tree)), name)
         at += "/" + name
         if node is None:

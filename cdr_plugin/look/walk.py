@@ -20,7 +20,7 @@ from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import CdrError, FormatError, IntegrityError, NotFoundError
 from cdr_plugin.model.blobs import BlobId
 from cdr_plugin.model.names import unquote_name
-from cdr_plugin.model.trees import Node, link_target_text
+from cdr_plugin.model.trees import Node, blob_id_of, link_target_text
 from cdr_plugin.restore.trees import Trees
 
 MAX_DEPTH = 4096
@@ -44,17 +44,6 @@ def name_of(node: Node) -> str:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise FormatError(f"tree: {name[:80]!r} is not a file name")
     return name
-
-
-def blob_of(text: str) -> BlobId:
-    """The ID that a tree names in hex; FormatError when it is none."""
-    try:
-        id_ = bytes.fromhex(text)
-    except ValueError:
-        id_ = b""
-    if len(id_) != 32:
-        raise FormatError(f"tree: names a blob {text[:80]!r}, which is no ID")
-    return BlobId(id_)
 
 
 def path_bytes(path: str) -> bytes:
@@ -83,7 +72,7 @@ class _Level:
         for node in reversed(self.nodes):
             if node.type == "dir":
                 try:
-                    tree = blob_of(node.subtree)
+                    tree = blob_id_of(node.subtree)
                     if enters(self.path + name_of(node), node):
                         yield tree
                 except FormatError:
@@ -149,7 +138,7 @@ class Walk:
         try:
             if len(self._stack) >= MAX_DEPTH:
                 raise FormatError(f"nested deeper than {MAX_DEPTH} folders")
-            tree = blob_of(node.subtree)
+            tree = blob_id_of(node.subtree)
             self._stack.append(_Level(path + "/", tree, self._trees.load(tree, level.siblings(self._enters))))
         except BROKEN as error:
             self._report(path, error)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import NotFoundError
 from cdr_plugin.measure.totals import Totals
-from cdr_plugin.measure.trees import Numbered, blob_id_of, read_trees
+from cdr_plugin.measure.trees import Numbered, read_trees
 from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.model.trees import blob_id_of
 
 _BATCH_BLOBS = 65536
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.measure.totals import Totals
-from cdr_plugin.measure.trees import Numbered, ReadTree, blob_id_of, read_trees
+from cdr_plugin.measure.trees import Numbered, ReadTree, read_trees
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 
 
 def restore_size(reader: RepositoryReader, roots: Sequence[BlobId]) -> Totals:

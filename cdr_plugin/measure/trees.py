@@ -6,24 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from cdr_plugin.contracts import RepositoryReader
-from cdr_plugin.errors import FormatError
 from cdr_plugin.kernel import BlobTable
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.trees import Node, decode_tree
+from cdr_plugin.model.trees import Node, blob_id_of, decode_tree
 
 BATCH_TREES = 512
 """Read together: 512 trees are about 1 MB, and the repository sorts them by pack."""
-
-
-def blob_id_of(text: str) -> BlobId:
-    """The ID that a tree names in hex; FormatError when it is none."""
-    try:
-        id_ = bytes.fromhex(text)
-    except ValueError:
-        id_ = b""
-    if len(id_) != 32:
-        raise FormatError(f"tree: names a blob {text[:80]!r}, which is no ID")
-    return BlobId(id_)
 
 
 class Numbered:

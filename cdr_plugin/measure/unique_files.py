@@ -8,9 +8,9 @@ from hashlib import sha256
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import NotFoundError
 from cdr_plugin.measure.totals import Totals
-from cdr_plugin.measure.trees import Numbered, ReadTree, blob_id_of, read_trees
+from cdr_plugin.measure.trees import Numbered, ReadTree, read_trees
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 
 
 def files_by_contents(reader: RepositoryReader, roots: Sequence[BlobId]) -> Totals:

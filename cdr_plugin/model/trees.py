@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from cdr_plugin.errors import FormatError
-from cdr_plugin.model.blobs import Buffer
+from cdr_plugin.model.blobs import BlobId, Buffer
 from cdr_plugin.model.names import quote_name, unquote_name
 from cdr_plugin.model.times import check_time
 
@@ -241,6 +241,17 @@ def posix_permissions(mode: int) -> int:
         | (stat.S_ISGID if mode & GO_SETGID else 0)
         | (stat.S_ISVTX if mode & GO_STICKY else 0)
     )
+
+
+def blob_id_of(text: str) -> BlobId:
+    """The ID that a tree names in hex; FormatError when it is none."""
+    try:
+        id_ = bytes.fromhex(text)
+    except ValueError:
+        id_ = b""
+    if len(id_) != 32:
+        raise FormatError(f"names a blob {text[:80]!r}, which is no ID")
+    return BlobId(id_)
 
 
 def subtree_ids(nodes: Iterable[Node]) -> list[bytes]:

@@ -22,9 +22,9 @@ from typing import NamedTuple
 from cdr_plugin.contracts import StoredVersion
 from cdr_plugin.errors import CdrError, FormatError
 from cdr_plugin.look.contents import Content
-from cdr_plugin.look.walk import blob_of, name_of
+from cdr_plugin.look.walk import name_of
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.trees import Node, decode_tree
+from cdr_plugin.model.trees import Node, blob_id_of, decode_tree
 from cdr_plugin.mount.attributes import Attributes, layout_attributes, node_attributes, time_ns
 from cdr_plugin.mount.caches import Cache, ReadAhead
 from cdr_plugin.mount.layout import Directory, Entry, Latest
@@ -211,7 +211,7 @@ class VersionFiles:
         return Found(entry if isinstance(entry, StoredVersion) else None, "", entry)
 
     def _find_inside(self, version: StoredVersion, names: list[str], path: str) -> Found:
-        tree = blob_of(version.snapshot.tree)
+        tree = blob_id_of(version.snapshot.tree)
         node: Node | None = None
         for name in names:
             if node is not None:
@@ -224,7 +224,7 @@ class VersionFiles:
 
     def _folder(self, found: Found) -> Mapping[str, Node]:
         if isinstance(found.entry, StoredVersion):
-            return self._folders.get(blob_of(found.entry.snapshot.tree))
+            return self._folders.get(blob_id_of(found.entry.snapshot.tree))
         if isinstance(found.entry, Node):
             return self._folders.get(_tree_of(found.entry, found.inside))
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), found.inside)
@@ -279,4 +279,4 @@ class VersionFiles:
 def _tree_of(node: Node, path: str) -> BlobId:
     if node.type != "dir":
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-    return blob_of(node.subtree)
+    return blob_id_of(node.subtree)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_plugin.model.blobs import BlobType
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 from cdr_plugin.restore.contents import read_back
 from cdr_plugin.restore.folders import Folder
 from cdr_plugin.restore.metadata import Metadata, apply_to_fd
@@ -22,7 +22,7 @@ from cdr_plugin.restore.pending import PendingFile
 from cdr_plugin.restore.placing import Verdict
 from cdr_plugin.restore.tally import display
 from cdr_plugin.restore.tools import Tools
-from cdr_plugin.restore.walk import Inode, blob_id_of, inode_of
+from cdr_plugin.restore.walk import Inode, inode_of
 
 ITEM_ERRORS = (OSError, ValueError, OverflowError, NotFoundError, IntegrityError)
 """What costs one item. Other RemoteErrors mean that nothing can be read any more."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError, UserError
 from cdr_plugin.model.blobs import BlobId
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.restore.files import FileWriter
 from cdr_plugin.restore.folders import Folder, Folders
@@ -32,7 +32,7 @@ from cdr_plugin.restore.selection import Selection
 from cdr_plugin.restore.tally import Tally
 from cdr_plugin.restore.tools import Tools
 from cdr_plugin.restore.trees import Trees
-from cdr_plugin.restore.walk import Level, blob_id_of
+from cdr_plugin.restore.walk import Level
 
 WINDOW_ITEMS = 1 << 15
 """Files, links and folders. A pack holds about 1600 files of 10 KB, so few are read twice. Restoring 98,600 files

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from cdr_plugin.errors import FormatError
 from cdr_plugin.model.blobs import BlobId
 from cdr_plugin.model.names import unquote_name
-from cdr_plugin.model.trees import Node, check_name
+from cdr_plugin.model.trees import Node, blob_id_of, check_name
 from cdr_plugin.restore.folders import Folder
 from cdr_plugin.restore.metadata import Metadata
 
@@ -69,14 +69,3 @@ def inode_of(node: Node) -> Inode | None:
         return None
     content = blake2b("".join(node.content or ()).encode(), digest_size=16).digest()
     return node.type, node.device_id, node.inode, content
-
-
-def blob_id_of(text: str) -> BlobId:
-    """FormatError when ``text`` is no ID."""
-    try:
-        id_ = bytes.fromhex(text)
-    except ValueError:
-        id_ = b""
-    if len(id_) != 32:
-        raise FormatError(f"names a blob {text[:80]!r}, which is no ID; not restored")
-    return BlobId(id_)

@@ -25,10 +25,9 @@ from cdr_plugin.look.contents import Content, stream
 from cdr_plugin.look.locate import locate
 from cdr_plugin.look.members import members
 from cdr_plugin.look.tar import write_tar
-from cdr_plugin.look.walk import blob_of
 from cdr_plugin.look.zip import write_zip
 from cdr_plugin.model.blobs import BlobId
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 
 HELP = """Write one file of a version to standard output or to --target, or a folder as a tar or zip archive;
 '/' is the whole version. VERSION is an ID, the start of one, or 'latest'; VERSION:/folder begins at a
@@ -61,7 +60,7 @@ def run(context: Context) -> int:
         if node is not None and node.type == "file":
             _write_file(reader, node, sink)
         else:
-            _write_archive(context, reader, root if node is None else blob_of(node.subtree), node, sink)
+            _write_archive(context, reader, root if node is None else blob_id_of(node.subtree), node, sink)
     return 1 if context.output.errors else 0
 
 

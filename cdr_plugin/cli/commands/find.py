@@ -21,9 +21,9 @@ from cdr_plugin.errors import CdrError, UserError
 from cdr_plugin.look.describe import found_object, local_time, long_line
 from cdr_plugin.look.find import NameSearch, Wanted, parse_moment
 from cdr_plugin.look.objects import FoundObject, Ids, ObjectSearch, check_prefix
-from cdr_plugin.look.walk import BROKEN, blob_of, shown
+from cdr_plugin.look.walk import BROKEN, shown
 from cdr_plugin.model.blobs import BlobId, BlobType
-from cdr_plugin.model.trees import Node
+from cdr_plugin.model.trees import Node, blob_id_of
 from cdr_plugin.top.pins import is_pin
 
 HELP = """Look for names in all versions, or in those that --snapshot, --client, --path and --tag leave. A
@@ -104,7 +104,7 @@ def _report(output: Output) -> Callable[[str, CdrError], None]:
 def _hits(search: Callable[[BlobId], Iterator[_T]], version: StoredVersion, output: Output) -> Iterator[_T]:
     """What ``search`` finds in a version; one whose root cannot be read does not keep it from others."""
     try:
-        yield from search(blob_of(version.snapshot.tree))
+        yield from search(blob_id_of(version.snapshot.tree))
     except BROKEN as error:
         output.error(f"version {version.id[:8]}", "find", error)
 

@@ -16,9 +16,9 @@ from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.measure.raw_data import raw_data
 from cdr_plugin.measure.restore_size import restore_size
 from cdr_plugin.measure.totals import Totals
-from cdr_plugin.measure.trees import blob_id_of
 from cdr_plugin.measure.unique_files import blobs_per_file, files_by_contents
 from cdr_plugin.model.blobs import BlobId
+from cdr_plugin.model.trees import blob_id_of
 
 _MODES: dict[str, Callable[[RepositoryReader, Sequence[BlobId]], Totals]] = {
     "restore-size": restore_size,
