@@ -12,21 +12,19 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import TypeVar
 
 from bench.contestants import PASSWORD, cdr_command
-from bench.datasets import SEED, Dataset
-from bench.measure import BenchError, Cost, Runner, read_all, size_of, write_rate
-from bench.report import Record, markdown
-from bench.run import RESULTS, WORK, machine, made, progress
+from bench.datasets import Dataset
+from bench.measure import Cost, Runner, read_all, size_of, write_rate
+from bench.report import Record
+from bench.run import add_options, machine, made, report
 from bench.verify import require_equal
 
 _Result = TypeVar("_Result")
@@ -66,39 +64,11 @@ class Tool:
         self.run("restic", "--no-cache", "check", *self.options)
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.care", description=__doc__)
-    option = parser.add_argument
-    option("--set", default="all", choices=[*SETS, "all"], help="data set (%(default)s)")
-    option("--scale", type=float, default=1.0, help="size of the data sets, 1.0 being the full one")
-    option("--runs", type=int, default=3, help="how often everything is measured (%(default)s)")
-    option("--seed", type=int, default=SEED, help="of the data and of the order of contestants")
-    option("--work", type=Path, default=WORK, help="folder on the disk to be measured (%(default)s)")
-    option("--output", type=Path, default=RESULTS, help="folder of the results (%(default)s)")
-    option("--keep", action="store_true", help="leave data sets, repositories and logs in the work folder")
-    return parser.parse_args()
-
-
 def main() -> int:
-    args = arguments()
-    args.work.mkdir(parents=True, exist_ok=True)
-    args.output.mkdir(parents=True, exist_ok=True)
-    report = args.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}-care.jsonl"
-    records: list[Record] = []
-    try:
-        for record in all_records(args):
-            records.append(record)
-            with report.open("a") as file:
-                file.write(json.dumps(record) + "\n")
-            print(progress(record), file=sys.stderr)
-    except BenchError as error:
-        print(f"bench: {error}\nWhat was made so far is in {args.work}.", file=sys.stderr)
-        return 1
-    report.with_suffix(".md").write_text(markdown(records))
-    print(markdown(records))
-    if not args.keep:
-        shutil.rmtree(args.work)
-    return 0
+    parser = argparse.ArgumentParser(prog="python -m bench.care", description=__doc__)
+    add_options(parser, SETS)
+    args = parser.parse_args()
+    return report(args, "-care", lambda: all_records(args))
 
 
 def all_records(args: argparse.Namespace) -> Iterator[Record]:

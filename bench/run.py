@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,26 +31,34 @@ SPACE_FACTOR = 5
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    add_options(parser, MAKERS)
+    parser.add_argument("--only", default=",".join(CONTESTANTS), help="contestants, comma-separated (%(default)s)")
+    return parser.parse_args()
+
+
+def add_options(parser: argparse.ArgumentParser, sets: Iterable[str]) -> None:
+    """What every benchmark of ``sets`` takes."""
     option = parser.add_argument
-    option("--set", default="all", choices=[*MAKERS, "all"], help="data set (%(default)s)")
+    option("--set", default="all", choices=[*sets, "all"], help="data set (%(default)s)")
     option("--scale", type=float, default=1.0, help="size of the data sets, 1.0 being the full one")
     option("--runs", type=int, default=3, help="how often everything is measured (%(default)s)")
-    option("--only", default=",".join(CONTESTANTS), help="contestants, comma-separated (%(default)s)")
     option("--seed", type=int, default=SEED, help="of the data and of the order of contestants")
     option("--work", type=Path, default=WORK, help="folder on the disk to be measured (%(default)s)")
     option("--output", type=Path, default=RESULTS, help="folder of the results (%(default)s)")
     option("--keep", action="store_true", help="leave data sets, repositories and logs in the work folder")
-    return parser.parse_args()
 
 
 def main() -> int:
     args = arguments()
+    return report(args, "", lambda: all_records(args, chosen_contestants(args.only)))
+
+
+def report(args: argparse.Namespace, suffix: str, records: Callable[[], Iterator[Record]]) -> int:
+    """Measure everything, into files whose names end in ``suffix``; the exit code."""
     try:
-        names = chosen_contestants(args.only)
         args.work.mkdir(parents=True, exist_ok=True)
         args.output.mkdir(parents=True, exist_ok=True)
-        report = args.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}.jsonl"
-        measure_all(args, names, report)
+        measure_all(records(), args.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}{suffix}.jsonl")
     except BenchError as error:
         print(f"bench: {error}\nWhat was made so far is in {args.work}.", file=sys.stderr)
         return 1
@@ -75,10 +83,10 @@ def chosen_contestants(only: str) -> list[str]:
     return names
 
 
-def measure_all(args: argparse.Namespace, names: list[str], report: Path) -> None:
+def measure_all(measured: Iterator[Record], report: Path) -> None:
     """Everything; each record is on disk as soon as it is known, the table is written at the end."""
     records: list[Record] = []
-    for record in all_records(args, names):
+    for record in measured:
         records.append(record)
         with report.open("a") as file:
             file.write(json.dumps(record) + "\n")
