@@ -26,9 +26,7 @@ demo: $(VENV)/.run
 	$(IN_VENV) cdr quickstart "$(SOURCE)" --at "$(AT)"
 
 test: lint
-	$(IN_VENV) python -m pytest -n 2 -m "not serial" $(PYTEST_ARGS)
-	@# 5: no test is marked serial among the chosen ones.
-	$(IN_VENV) python -m pytest -m serial $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(IN_VENV) python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(IN_VENV) ruff check .
