@@ -74,19 +74,61 @@ class Splitter(ABC):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A blob of an older content, which the receiver holds verified, and what is known of it here.
+
+    ``length`` in plain bytes; ``memory``: what ``Encoder.remember`` gave for it, empty when nothing is
+    kept; ``data``: its plaintext, None where it is not kept.
+    """
+
+    id: BlobId
+    length: int
+    memory: bytes = b""
+    data: bytes | None = None
+
+
+class OldContent(ABC):
+    """The older content of a file or folder: its blobs in order. May be used by several threads."""
+
+    type: BlobType
+    count: int
+    """Number of blobs."""
+
+    @abstractmethod
+    def base(self, position: int) -> Base | None:
+        """The blob at ``position``, from 0; None where it must not serve as a base, or nothing is known of
+        it. Reads what is kept: ask once, in ascending order where possible."""
+
+
+class Differ(ABC):
+    """Encodes the blobs of one content against an older one. Several threads may use it at once, and ask
+    for blobs about in the order of their offsets. Memory is bounded however long the contents are."""
+
+    @abstractmethod
+    def encode(self, blob: Buffer, offset: int) -> Buffer | None:
+        """The blob that begins ``offset`` bytes into the new content; None when the bases do not help."""
+
+
 class Encoder(ABC):
     """Encodes blobs. One per thread."""
 
     @abstractmethod
-    def encode(self, blob: Buffer, bases: Sequence[bytes] = ()) -> Buffer | None:
-        """The encoded blob, or None when it is better sent without this method.
-
-        ``bases``: plaintexts of older blobs that the receiver holds, most similar first.
-        """
+    def encode(self, blob: Buffer) -> Buffer | None:
+        """The encoded blob, or None when it is better sent without this method."""
 
     def encode_many(self, blobs: Sequence[Buffer]) -> Sequence[Buffer | None]:
-        """``encode`` of each without bases; override to release the GIL once for all."""
+        """``encode`` of each; override to release the GIL once for all."""
         return [self.encode(blob) for blob in blobs]
+
+    def remember(self, blob: Buffer, offset: int) -> bytes:
+        """What the client is to keep of a blob that begins ``offset`` bytes into its file, so that a later
+        one can be encoded against it; at most 2 % of the blob. Empty (the default): nothing."""
+        return b""
+
+    def differ(self, old: OldContent) -> Differ | None:
+        """A differ against ``old``; None (the default): this method needs no older content."""
+        return None
 
 
 class Decoder(ABC):
@@ -94,11 +136,16 @@ class Decoder(ABC):
 
     @abstractmethod
     def decode(self, data: Buffer, length: int, fetch: FetchBlob) -> bytes:
-        """The blob of exactly ``length`` bytes, or PayloadError.
+        """The blob of exactly ``length`` bytes, or PayloadError; what ``fetch`` raises passes through.
 
         Never allocates more than ``length`` plus a constant, whatever ``data`` claims; the
         caller has checked ``length`` against the limits and checks the SHA-256 afterwards.
         """
+
+    def bases(self, data: Buffer) -> Sequence[BlobId]:
+        """The blobs that ``decode`` may fetch, of the payload's own type; PayloadError. A tier decodes only
+        what copies from blobs that the sender has delivered itself."""
+        return ()
 
 
 class ReductionMethod(ABC):

@@ -48,7 +48,7 @@ class Deflate(Encoder):
     def __init__(self, level: int) -> None:
         self._level = level
 
-    def encode(self, blob: Buffer, bases: Sequence[bytes] = ()) -> Buffer | None:
+    def encode(self, blob: Buffer) -> Buffer | None:
         packed = zlib.compress(blob, self._level)
         return packed if len(packed) < len(blob) else None
 

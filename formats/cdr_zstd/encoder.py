@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import zstandard
 
 from cdr_plugin.contracts import Encoder, Settings
@@ -29,7 +27,7 @@ class ZstdEncoder(Encoder):
         # The library's defaults: content size yes, checksum no. One object saves the set-up per blob.
         self._compress = zstandard.ZstdCompressor(level=level).compress
 
-    def encode(self, blob: Buffer, bases: Sequence[bytes] = ()) -> Buffer | None:
+    def encode(self, blob: Buffer) -> Buffer | None:
         # A frame even where nothing shrinks: it costs 3 bytes per 128 KiB, and the repository stores it
         # as it came. Sent plain, the top tier would compress it once more only to find that out.
         return self._compress(blob) if blob else None
