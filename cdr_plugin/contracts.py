@@ -46,6 +46,9 @@ hookimpl = pluggy.HookimplMarker("cdr")
 Settings: TypeAlias = Mapping[str, Any]
 """A plugin's own table of the config file, as TOML types; empty when there is none."""
 
+Travelled: TypeAlias = Callable[[int], None]
+"""Called with the number of bytes that have just travelled."""
+
 FetchBlob: TypeAlias = Callable[[BlobType, BlobId], bytes]
 """Plaintext of a blob that the asking side holds verified; NotFoundError when it does not."""
 
@@ -189,6 +192,8 @@ class Ability(Flag):
     """``put_file`` costs no second copy of the bytes when source and storage share a file system."""
     FREE_SPACE = auto()
     """``free_space`` answers."""
+    RESUME = auto()
+    """``put_file`` goes on where an earlier one of the same file was cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,17 +221,28 @@ class Transport(ABC):
         the same; other bytes raise RemoteError. StorageFullError when there is no room.
         """
 
-    def put_file(self, name: str, path: Path) -> None:
-        """``put`` of a file's bytes, without ``overwrite``. The default reads it whole."""
-        self.put(name, path.read_bytes())
+    def put_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> int:
+        """``put`` of a file's bytes, without ``overwrite``. The default reads it whole.
+
+        ``moved`` is called with the number of bytes whenever some have travelled, at least every MiB;
+        what it raises ends the put, unfinished. A link moves no bytes. Returns the bytes that were there
+        already from an unfinished put of the same file, 0 where the transport cannot resume (``Ability.RESUME``).
+        """
+        data = path.read_bytes()
+        moved(len(data))  # before the put, which cannot be left unfinished any more
+        self.put(name, data)
+        return 0
 
     @abstractmethod
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Bytes of an object; shorter at its end. NotFoundError when there is none."""
 
-    def get_file(self, name: str, path: Path) -> None:
-        """Copy an object to the new local file ``path``, durably. The default reads it whole."""
-        path.write_bytes(self.get(name))
+    def get_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> None:
+        """Copy an object to the new local file ``path``, durably; ``moved`` as for ``put_file``. The
+        default reads it whole."""
+        data = self.get(name)
+        moved(len(data))
+        path.write_bytes(data)
 
     @abstractmethod
     def stat(self, name: str) -> ObjectInfo:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from cdr_plugin.errors import RemoteError, StorageFullError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def translated(doing: str, where: str) -> Iterator[None]:
 
 def translate(error: OSError, doing: str, where: str) -> RemoteError:
     reason = error.strerror or str(error)
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return StorageFullError(f"{doing} {where}: {reason}; free some space there, the work goes on later")
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return RemoteError(f"{doing} {where}: a symbolic link or a file is where a folder should be")

@@ -26,7 +26,8 @@ TEMPORARY = ".cdr-put-"
 """Temporary names start so; object names never start with a dot."""
 
 _STEP_BYTES = 1024 * 1024
-_COPY_RANGE_BYTES = 1 << 30
+_COPY_BYTES = 256 * 1024
+"""Bytes between two calls of who limits or counts them."""
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 
@@ -47,13 +48,14 @@ def write_new(folder: int, name: str, fill: Callable[[int], None], *, overwrite:
         if overwrite:
             os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             return True
-        return _publish(folder, temporary, name)
+        return publish(folder, temporary, name)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
 
 
-def _publish(folder: int, temporary: str, name: str) -> bool:
+def publish(folder: int, temporary: str, name: str) -> bool:
+    """Give the finished file its final name too, or instead; False when that is taken."""
     try:
         os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
     except FileExistsError:
@@ -135,18 +137,30 @@ def read_range(descriptor: int, offset: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def copy_contents(source: int, target: int) -> None:
+def copy_contents(source: int, target: int, travelled: Callable[[int], None] = lambda _count: None) -> None:
     """All bytes of ``source`` from its current position; in the kernel where it can, which shares
-    them on btrfs and XFS."""
+    them on btrfs and XFS. ``travelled`` is told the bytes of each step; what it raises ends the copying."""
+    for count in _copied(source, target):
+        travelled(count)
+
+
+def _copied(source: int, target: int) -> Iterator[int]:
+    while count := _copied_by_kernel(source, target):
+        yield count
+    # Also after success: some file systems (FUSE, procfs) say 0 although there is more.
+    while part := os.read(source, _COPY_BYTES):
+        write_all(target, part)
+        yield len(part)
+
+
+def _copied_by_kernel(source: int, target: int) -> int:
+    """Bytes of one step; 0 at the end, and where the kernel cannot."""
     try:
-        while os.copy_file_range(source, target, _COPY_RANGE_BYTES):
-            pass
+        return os.copy_file_range(source, target, _COPY_BYTES)
     except OSError as error:
         if error.errno not in _NO_COPY_RANGE:
             raise
-    # Also after success: some file systems (FUSE, procfs) say 0 although there is more.
-    while part := os.read(source, _STEP_BYTES):
-        write_all(target, part)
+        return 0
 
 
 def same_bytes(one: int, data: Buffer) -> bool:
@@ -163,7 +177,15 @@ def same_files(one: int, other: int) -> bool:
     first, second = os.fstat(one), os.fstat(other)
     if os.path.samestat(first, second):
         return True
-    if first.st_size != second.st_size:
-        return False
-    steps = range(0, first.st_size, _STEP_BYTES)
-    return all(read_range(one, at, _STEP_BYTES) == read_range(other, at, _STEP_BYTES) for at in steps)
+    return first.st_size == second.st_size == agreeing_bytes(one, other)
+
+
+def agreeing_bytes(one: int, other: int) -> int:
+    """How many bytes at the start of two open files are surely the same, in whole steps or up to the
+    end of the shorter one."""
+    size = min(os.fstat(one).st_size, os.fstat(other).st_size)
+    for at in range(0, size, _STEP_BYTES):
+        step = min(_STEP_BYTES, size - at)
+        if read_range(one, at, step) != read_range(other, at, step):
+            return at
+    return size

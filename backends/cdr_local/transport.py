@@ -11,16 +11,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from cdr_plugin.contracts import Ability, ObjectInfo, Transport
+from cdr_plugin.contracts import Ability, ObjectInfo, Transport, Travelled
 from cdr_plugin.errors import NotFoundError, RemoteError
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.transports.names import MAX_COMPONENTS, is_component, split_folder, split_name
 
-from . import files, folders
+from . import files, folders, partial
 from .failures import translated
 
-STALE_S = 24 * 3600
-"""Age in seconds at which a temporary file belongs to a crashed put; a living one takes minutes."""
+_STALE_AFTER_S = {files.TEMPORARY: 24 * 3600, partial.PARTIAL: 30 * 24 * 3600}
+"""Age in seconds at which a hidden file is removed, by the start of its name. A temporary one belongs to a
+crashed put then, since a living one takes minutes; a partial one to a client that was away for a month."""
 
 
 class LocalTransport(Transport):
@@ -33,19 +34,23 @@ class LocalTransport(Transport):
     change it.
     """
 
-    abilities = Ability.LINK | Ability.FREE_SPACE
+    abilities = Ability.LINK | Ability.FREE_SPACE | Ability.RESUME
 
-    def __init__(self, root: int, path: Path) -> None:
+    def __init__(self, root: int, path: Path, *, links: bool = True) -> None:
         """Owns the descriptor ``root`` of the folder ``path``; see ``open``."""
         self._root = root
         self._path = path
+        self._links = links
+        if not links:
+            self.abilities &= ~Ability.LINK
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = False) -> Self:
-        """NotFoundError when there is no folder (and ``create`` is false), RemoteError."""
+    def open(cls, path: Path, *, create: bool = False, links: bool = True) -> Self:
+        """NotFoundError when there is no folder (and ``create`` is false), RemoteError. Without
+        ``links``, files are copied also where a hard link would do."""
         with translated("opening the storage", str(path)):
             try:
-                return cls(folders.open_root(path, create=create), path)
+                return cls(folders.open_root(path, create=create), path, links=links)
             except FileNotFoundError:
                 raise NotFoundError(
                     f"opening the storage {path}: no such folder; create it, mount it, or run 'cdr init'"
@@ -61,19 +66,31 @@ class LocalTransport(Transport):
             lambda there: files.same_bytes(there, data),
         )
 
-    def put_file(self, name: str, path: Path) -> None:
-        """``put`` of a file's bytes by hard link or copy; never in memory."""
+    def put_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> int:
+        """``put`` of a file's bytes by hard link or copy; never in memory. Goes on where a copy of the
+        same file was cut off; what is there is compared first."""
+        there = 0
+
+        def place(folder: int, leaf: str) -> bool:
+            nonlocal there
+            may_link = self._links and owner == os.fstat(folder).st_uid
+            linked = _linked(source, folder, leaf) if may_link else None
+            if linked is not None:
+                return linked
+            if _exists(folder, leaf):
+                there = os.fstat(source).st_size
+                return False
+            is_new, there = partial.place(source, folder, leaf, moved)
+            return is_new
+
         with translated("reading", str(path)):
             source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             owner = os.fstat(source).st_uid
-            self._store(
-                name,
-                lambda folder, leaf: _place_file(source, folder, leaf, link=owner == os.fstat(folder).st_uid),
-                lambda there: files.same_files(there, source),
-            )
+            self._store(name, place, lambda there: files.same_files(there, source))
         finally:
             os.close(source)
+        return there
 
     def _store(self, name: str, place: Callable[[int, str], bool], same: Callable[[int], bool]) -> None:
         """Make the folders, ``place`` the object, check one that was there, sync all folders.
@@ -106,14 +123,17 @@ class LocalTransport(Transport):
             rest = max(status.st_size - offset, 0)
             return files.read_range(descriptor, offset, rest if length is None else min(length, rest))
 
-    def get_file(self, name: str, path: Path) -> None:
+    def get_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> None:
         """Link or copy an object to the new file ``path``; RemoteError when that exists."""
         with (
             self._object("copying", name) as (source, status),
             translated(f"copying {self._label(name)} to", str(path)),
             _opened_path(path.parent) as folder,
         ):
-            if not _place_file(source, folder, path.name, link=status.st_uid == os.geteuid()):
+            placed = _linked(source, folder, path.name) if self._links and status.st_uid == os.geteuid() else None
+            if placed is None:
+                placed = files.write_new(folder, path.name, lambda target: files.copy_contents(source, target, moved))
+            if not placed:
                 raise FileExistsError(errno.EEXIST, "this file exists already")
             os.fsync(folder)
 
@@ -126,7 +146,7 @@ class LocalTransport(Transport):
             return ObjectInfo(name, status.st_size)
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
-        """See the contract. Removes what puts that crashed a day ago or earlier have left."""
+        """See the contract. Removes what puts have left that crashed a day, or were cut a month ago."""
         components = split_folder(folder)
         try:
             with self._reading("listing", folder), folders.opened(self._root, components) as chain:
@@ -182,17 +202,21 @@ class LocalTransport(Transport):
             yield found
 
 
-def _place_file(source: int, folder: int, leaf: str, *, link: bool) -> bool:
-    """Give the folder the file's bytes, by link or copy; False when the name is taken."""
-    if link:
-        os.fsync(source)
-        try:
-            if files.link(source, folder, leaf):
-                return True
-        except FileExistsError:
-            return False
-    os.lseek(source, 0, os.SEEK_SET)
-    return files.write_new(folder, leaf, lambda target: files.copy_contents(source, target))
+def _linked(source: int, folder: int, leaf: str) -> bool | None:
+    """Give the file a second name; False when that is taken, None where there can be no link."""
+    os.fsync(source)
+    try:
+        return files.link(source, folder, leaf) or None
+    except FileExistsError:
+        return False
+
+
+def _exists(folder: int, leaf: str) -> bool:
+    try:
+        os.lstat(leaf, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager
@@ -208,7 +232,7 @@ def _walk(folder: int, components: Sequence[str]) -> Iterator[ObjectInfo]:
     """Objects below an open folder. One descriptor per level, one entry at a time."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(files.TEMPORARY):
+            if entry.name.startswith(tuple(_STALE_AFTER_S)):
                 _sweep(folder, entry.name)
             elif is_component(entry.name) and len(components) < MAX_COMPONENTS:
                 with suppress(FileNotFoundError, NotADirectoryError):  # gone, or exchanged, since it was read
@@ -224,6 +248,7 @@ def _visit(folder: int, entry: os.DirEntry[str], components: Sequence[str]) -> I
 
 
 def _sweep(folder: int, name: str) -> None:
+    stale_s = next(age_s for prefix, age_s in _STALE_AFTER_S.items() if name.startswith(prefix))
     with suppress(OSError):
-        if time.time() - os.lstat(name, dir_fd=folder).st_mtime > STALE_S:
+        if time.time() - os.lstat(name, dir_fd=folder).st_mtime > stale_s:
             os.unlink(name, dir_fd=folder)

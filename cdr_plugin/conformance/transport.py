@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from cdr_plugin.errors import NotFoundError, RemoteError
 
 T = TypeVar("T")
 
+_MIB = 1024 * 1024
 BAD_NAMES = (
     "",
     "/a",
@@ -177,6 +179,53 @@ class TransportConformance:
             storage.get_file(f"f/{size}", target)
             assert target.read_bytes() == storage.get(f"f/{size}") == source.read_bytes()
 
+    def test_a_put_that_is_cut_at_any_mebibyte_is_finished_by_the_next(
+        self, storage: Transport, tmp_path: Path
+    ) -> None:
+        size = 3 * _MIB + 1
+        (tmp_path / "file").write_bytes(random.Random(1).randbytes(size))
+        for cut in range(_MIB, size + 1, _MIB):
+            name = f"f/{cut}"
+            first, second = _Wire(cut), _Wire()
+            if _is_cut(storage, name, tmp_path / "file", first):
+                assert_absent(storage, name)
+            there = storage.put_file(name, tmp_path / "file", second)
+            assert there == (first.moved if Ability.RESUME in storage.abilities else 0)
+            assert second.moved in (size - there, 0)  # 0: a link moves nothing
+            assert storage.get(name) == (tmp_path / "file").read_bytes()
+        assert {found.size for found in storage.list()} == {size}
+
+    def test_a_put_that_is_cut_again_and_again_gets_done(self, storage: Transport, tmp_path: Path) -> None:
+        if Ability.RESUME not in storage.abilities:
+            pytest.skip("this transport cannot resume, and says so")
+        size = 4 * _MIB + 5
+        (tmp_path / "file").write_bytes(random.Random(2).randbytes(size))
+        before = 0
+        while _is_cut(storage, "a", tmp_path / "file", wire := _Wire(_MIB)):
+            assert_absent(storage, "a")
+            assert _MIB <= wire.moved <= 2 * _MIB
+            before += wire.moved
+            assert before <= size
+        assert storage.get("a") == (tmp_path / "file").read_bytes()
+
+    def test_bytes_are_told_at_least_every_mebibyte(self, storage: Transport, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(bytes(3 * _MIB + 1))
+        there, back = _Wire(), _Wire()
+        storage.put_file("a", tmp_path / "file", there)
+        storage.get_file("a", tmp_path / "copy", back)
+        for wire in (there, back):
+            assert wire.moved in (3 * _MIB + 1, 0)
+            assert wire.largest <= _MIB or Ability.RESUME not in storage.abilities
+
+    def test_what_another_put_left_of_other_bytes_is_not_used(self, storage: Transport, tmp_path: Path) -> None:
+        for number, left in enumerate((bytes(2 * _MIB), b"\1" * 2 * _MIB, bytes(_MIB) + b"\1" * _MIB)):
+            (tmp_path / "left").write_bytes(left)
+            (tmp_path / "file").write_bytes(bytes(_MIB + 7))
+            _is_cut(storage, f"a{number}", tmp_path / "left", _Wire(2 * _MIB))
+            storage.delete(f"a{number}")  # where it was not cut
+            storage.put_file(f"a{number}", tmp_path / "file")
+            assert storage.get(f"a{number}") == bytes(_MIB + 7)
+
     def test_removing_the_source_leaves_the_object(self, storage: Transport, tmp_path: Path) -> None:
         (tmp_path / "source").write_bytes(b"bytes")
         storage.put_file("a", tmp_path / "source")
@@ -257,6 +306,40 @@ class TransportConformance:
     def test_close_is_idempotent(self, storage: Transport) -> None:
         storage.close()
         storage.close()
+
+
+def assert_absent(storage: Transport, name: str) -> None:
+    """Nobody sees anything of the object."""
+    for look in (storage.get, storage.stat):
+        with pytest.raises(NotFoundError):
+            look(name)
+    assert name not in {found.name for found in storage.list()}
+
+
+class _Cut(Exception):
+    """The connection broke."""
+
+
+class _Wire:
+    """Counts the bytes that travel, and breaks when at least ``cut`` have."""
+
+    def __init__(self, cut: int | None = None) -> None:
+        self.moved = self.largest = 0
+        self._cut = cut
+
+    def __call__(self, count: int) -> None:
+        self.moved += count
+        self.largest = max(self.largest, count)
+        if self._cut is not None and self.moved >= self._cut:
+            raise _Cut
+
+
+def _is_cut(storage: Transport, name: str, path: Path, wire: _Wire) -> bool:
+    try:
+        storage.put_file(name, path, wire)
+    except _Cut:
+        return True
+    return False
 
 
 def _in_threads(work: Callable[[T], None], arguments: Sequence[T]) -> list[BaseException]:

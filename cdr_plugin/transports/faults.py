@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from cdr_plugin.contracts import ObjectInfo, Transport
+from cdr_plugin.contracts import ObjectInfo, Transport, Travelled
 from cdr_plugin.errors import CdrError, RemoteError
 from cdr_plugin.model.blobs import Buffer
 
@@ -31,6 +31,9 @@ class Kind(Enum):
     """The operation is done, but its caller sees a failure (the answer was lost)."""
     TORN = auto()
     """A put leaves only the first ``keep_bytes`` bytes, then fails: a storage that breaks its contract."""
+    CUT = auto()
+    """A ``put_file`` fails as soon as at least ``keep_bytes`` bytes have travelled; whether they are kept
+    for the next one is up to ``inner``. Waits for the next put where fewer bytes travel, as by a link."""
     DELAY = auto()
     """``meanwhile`` runs first, then the operation as usual: another party comes in between."""
 
@@ -79,19 +82,35 @@ class FaultyTransport(Transport):
             torn=lambda kept: self._inner.put(name, bytes(data[:kept]), overwrite=overwrite),
         )
 
-    def put_file(self, name: str, path: Path) -> None:
-        self._do(
+    def put_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> int:
+        return self._do(
             "put_file",
             name,
-            lambda: self._inner.put_file(name, path),
+            lambda: self._inner.put_file(name, path, moved),
             torn=lambda kept: self._inner.put(name, path.read_bytes()[:kept]),
+            cut=lambda fault: self._cut(fault, name, path, moved),
         )
+
+    def _cut(self, fault: Fault, name: str, path: Path, moved: Travelled) -> int:
+        travelled = 0
+
+        def count(size: int) -> None:
+            nonlocal travelled
+            travelled += size
+            moved(size)
+            if travelled >= fault.keep_bytes:
+                raise fault.error
+
+        there = self._inner.put_file(name, path, count)
+        with self._lock:
+            self._faults.insert(0, fault)
+        return there
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
         return self._do("get", name, lambda: self._inner.get(name, offset, length))
 
-    def get_file(self, name: str, path: Path) -> None:
-        self._do("get_file", name, lambda: self._inner.get_file(name, path))
+    def get_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> None:
+        self._do("get_file", name, lambda: self._inner.get_file(name, path, moved))
 
     def stat(self, name: str) -> ObjectInfo:
         return self._do("stat", name, lambda: self._inner.stat(name))
@@ -116,11 +135,18 @@ class FaultyTransport(Transport):
             self.check_all_fired()
 
     def _do(
-        self, operation: str, name: str, work: Callable[[], R], torn: Callable[[int], Any] | None = None
+        self,
+        operation: str,
+        name: str,
+        work: Callable[[], R],
+        torn: Callable[[int], Any] | None = None,
+        cut: Callable[[Fault], R] | None = None,
     ) -> R:
-        fault = self._next(operation, name, can_tear=torn is not None)
+        fault = self._next(operation, name, can_tear=torn is not None, can_cut=cut is not None)
         if fault is None:
             return work()
+        if fault.kind is Kind.CUT and cut is not None:
+            return cut(fault)
         if fault.kind is Kind.DELAY:
             fault.meanwhile()
             return work()
@@ -130,7 +156,7 @@ class FaultyTransport(Transport):
             torn(fault.keep_bytes)
         raise fault.error
 
-    def _next(self, operation: str, name: str, *, can_tear: bool) -> Fault | None:
+    def _next(self, operation: str, name: str, *, can_tear: bool, can_cut: bool) -> Fault | None:
         """Take the first fault off the queue if this call is the one that it waits for."""
         with self._lock:
             if not self._faults:
@@ -138,7 +164,7 @@ class FaultyTransport(Transport):
             fault = self._faults[0]
             if fault.operation not in ("*", operation) or not fnmatch.fnmatchcase(name, fault.name):
                 return None
-            if fault.kind is Kind.TORN and not can_tear:
+            if (fault.kind is Kind.TORN and not can_tear) or (fault.kind is Kind.CUT and not can_cut):
                 return None
             if self._skipped < fault.skip:
                 self._skipped += 1

@@ -13,7 +13,7 @@ import pytest
 from cdr_local import files
 from cdr_local.plugin import LocalPlugin
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import NotFoundError, RemoteError, StorageFullError, UserError
+from cdr_plugin.errors import ConfigError, NotFoundError, RemoteError, StorageFullError, UserError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount or to give files away")
 
@@ -201,6 +201,135 @@ def test_a_killed_put_leaves_no_object_and_is_swept_a_day_later(storage: Transpo
     os.utime(left, (two_days_ago, two_days_ago))
     assert list(storage.list()) == []
     assert not left.exists()
+
+
+class Cut(Exception):
+    pass
+
+
+def cut_put(root: Path, name: str, path: Path, *, after: int = 1) -> Path:
+    """A put that breaks when ``after`` bytes have travelled; the file that it leaves."""
+    def moved(count: int) -> None:
+        nonlocal after
+        after -= count
+        if after <= 0:
+            raise Cut
+
+    with LocalPlugin().open(str(root), {"links": False}, create=True) as storage, pytest.raises(Cut):
+        storage.put_file(name, path, moved)
+    [left] = (root / name).parent.glob(".*")
+    return left
+
+
+@pytest.fixture
+def copying(root: Path) -> Iterator[Transport]:
+    with LocalPlugin().open(str(root), {"links": False}, create=True) as transport:
+        yield transport
+
+
+def test_what_a_cut_put_left_is_swept_a_month_later(copying: Transport, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(bytes(2_000_000))
+    left = cut_put(root, "f/a", tmp_path / "in")
+    for days, stays in ((29, True), (31, False)):
+        os.utime(left, (left.stat().st_mtime - days * 86400,) * 2)
+        assert list(copying.list()) == []
+        assert left.exists() is stays
+        if stays:
+            os.utime(left)
+
+
+def test_a_killed_put_of_a_file_is_continued(copying: Transport, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(os.urandom(3_000_000))
+    script = textwrap.dedent("""
+        import os, pathlib, signal, sys
+        from cdr_local.plugin import LocalPlugin
+        count = 0
+        def moved(size):
+            global count
+            count += size
+            if count >= 1_000_000:
+                os.kill(os.getpid(), signal.SIGKILL)
+        with LocalPlugin().open(sys.argv[1], {"links": False}, create=True) as storage:
+            storage.put_file("f/a", pathlib.Path(sys.argv[2]), moved)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run([sys.executable, "-c", script, root, tmp_path / "in"], env=environment)
+    assert killed.returncode == -9
+    assert list(copying.list()) == []
+    assert copying.put_file("f/a", tmp_path / "in") >= 1_000_000
+    assert copying.get("f/a") == (tmp_path / "in").read_bytes()
+    assert files_below(root) == {"f/a"}
+
+
+def test_an_object_whose_answer_was_lost_does_not_travel_again(copying: Transport, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(bytes(2_000_000))
+    told: list[int] = []
+    assert [copying.put_file("a", tmp_path / "in", told.append) for _ in range(2)] == [0, 2_000_000]
+    assert sum(told) == 2_000_000
+
+
+def test_two_puts_of_one_object_at_once_do_not_write_into_one_file(
+    copying: Transport, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_bytes(os.urandom(1_000_000))
+    inner: list[int] = []
+
+    def meanwhile(_: int) -> None:
+        if not inner:
+            inner.append(1)
+            copying.put_file("a", tmp_path / "in")
+
+    copying.put_file("a", tmp_path / "in", meanwhile)
+    assert copying.get("a") == (tmp_path / "in").read_bytes()
+    assert files_below(root) == {"a"}
+
+
+@pytest.mark.parametrize("planted", ["link", "pipe", "folder", "second name"])
+def test_what_somebody_planted_as_an_unfinished_put_is_not_written_to(
+    copying: Transport, root: Path, tmp_path: Path, planted: str
+) -> None:
+    (tmp_path / "in").write_bytes(bytes(1_000_000))
+    left = cut_put(root, "a", tmp_path / "in")
+    left.unlink()
+    (tmp_path / "other").write_bytes(b"other")
+    plant = {
+        "link": lambda: left.symlink_to(tmp_path / "other"),
+        "pipe": lambda: os.mkfifo(left),
+        "folder": left.mkdir,
+        "second name": lambda: left.hardlink_to(tmp_path / "other"),
+    }
+    plant[planted]()
+    assert copying.put_file("a", tmp_path / "in") == 0
+    assert copying.get("a") == bytes(1_000_000)
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
+@needs_root
+def test_a_file_of_another_user_is_not_continued(copying: Transport, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(bytes(1_000_000))
+    left = cut_put(root, "a", tmp_path / "in")
+    os.chown(left, 12345, 12345)
+    assert copying.put_file("a", tmp_path / "in") == 0
+    assert (root / "a").stat().st_uid == os.geteuid()
+
+
+def test_mounts_without_locks_start_anew(
+    copying: Transport, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (tmp_path / "in").write_bytes(bytes(1_000_000))
+    cut_put(root, "a", tmp_path / "in")
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    assert copying.put_file("a", tmp_path / "in") == 0
+    assert copying.get("a") == bytes(1_000_000)
+
+
+@pytest.mark.parametrize("settings", [{"links": 1}, {"link": False}])
+def test_settings_that_do_not_exist_are_refused(root: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="there is only 'links'"):
+        LocalPlugin().open(str(root), settings, create=True)
 
 
 @pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP])

@@ -11,6 +11,11 @@ class TestLocalTransport(TransportConformance):
         return LocalPlugin().open(f"file:{folder}", {}, create=True)
 
 
+class TestLocalTransportThatCopies(TransportConformance):
+    def open_storage(self, folder: Path) -> Transport:
+        return LocalPlugin().open(f"file:{folder}", {"links": False}, create=True)
+
+
 class TestFaultyTransportWithoutFaults(TransportConformance):
     def open_storage(self, folder: Path) -> Transport:
         return FaultyTransport(LocalPlugin().open(str(folder), {}, create=True))

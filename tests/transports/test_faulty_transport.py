@@ -42,6 +42,29 @@ def test_a_torn_put_leaves_the_first_bytes(inner: Transport, tmp_path: Path) -> 
         assert (storage.get("a"), storage.get("b")) == (b"01", b"012")
 
 
+def test_a_cut_strikes_inside_a_put_file_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    mib = 1024 * 1024
+    (tmp_path / "file").write_bytes(bytes(3 * mib))
+    inner = LocalPlugin().open(str(tmp_path / "storage"), {"links": False}, create=True)
+    told: list[int] = []
+    with FaultyTransport(inner, [Fault(Kind.CUT, keep_bytes=2 * mib)]) as storage:
+        storage.put("other", b"x")  # only a put of a file can be cut; the fault waits
+        with pytest.raises(RemoteError, match="a planned fault"):
+            storage.put_file("a", tmp_path / "file", told.append)
+        with pytest.raises(NotFoundError):
+            storage.stat("a")
+        assert storage.put_file("a", tmp_path / "file", told.append) == 2 * mib == sum(told) - mib
+
+
+def test_a_cut_waits_for_a_put_of_that_many_bytes(inner: Transport, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"012345")
+    with (
+        pytest.raises(AssertionError, match="did not fire: CUT put_file"),
+        FaultyTransport(inner, [Fault(Kind.CUT, "put_file", keep_bytes=3)]) as storage,
+    ):
+        assert storage.put_file("a", tmp_path / "file") == 0  # linked: no byte travels
+
+
 def test_another_party_comes_in_between(inner: Transport) -> None:
     with FaultyTransport(inner) as storage:
         storage.put("a", b"x")
