@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from cdr_plugin.model.quantities import show
+
 from .origin import KeyPath, Origin, nearest
-from .sizes import show
 
 C = TypeVar("C")
 

@@ -8,9 +8,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
+from cdr_plugin.model.quantities import (
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
+
 from .build import OPTIONAL, extra_of, hints_of, key_of
 from .chain import Config
-from .sizes import format_duration, format_rate, format_size, parse_duration, parse_rate, parse_size
 
 _FORMATS = {parse_size: format_size, parse_rate: format_rate, parse_duration: format_duration}
 

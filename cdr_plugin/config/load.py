@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cdr_plugin.errors import ConfigError
+from cdr_plugin.model.quantities import show
 
 from .build import build
 from .chain import Config, check_chain
 from .origin import Origin
 from .places import parse_name
 from .schema import TierConfig
-from .sizes import show
 
 CLIENT_METHODS = ("zstd",)
 """What a client reduces with when ``reduce.methods`` is absent."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from .sizes import show
+from cdr_plugin.model.quantities import show
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):").match
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")

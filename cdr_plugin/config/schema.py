@@ -11,9 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
+from cdr_plugin.model.quantities import parse_duration, parse_rate, parse_size
+
 from .build import Extra, Located, OneOrMany, Tables, Whole, named
 from .places import parse_location, parse_name, parse_path, parse_template, parse_url, schemes
-from .sizes import parse_duration, parse_rate, parse_size
 from .values import command, fraction, keep_count, restic_duration, source_map, time_zone
 from .when import build_when
 

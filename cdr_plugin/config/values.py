@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from .sizes import parse_size, show
+from cdr_plugin.model.quantities import parse_size, show
 
 _RESTIC_DURATION = re.compile(r"(?:\d{1,9}[ymdh])+").fullmatch
 _PART = re.compile(r"(\d+)/(\d+)").fullmatch

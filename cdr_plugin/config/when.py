@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cdr_plugin.errors import ConfigError, PluginError
+from cdr_plugin.model.quantities import parse_duration, show
 
 from .origin import KeyPath, Origin
-from .sizes import parse_duration, show
 
 _DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _DAYS = rf"{_DAY}(?:-{_DAY})?(?:,{_DAY}(?:-{_DAY})?)*"

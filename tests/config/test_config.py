@@ -10,7 +10,8 @@ from cdr_plugin.config import Config, Role, load_config
 from cdr_plugin.config.effective import as_document, as_toml
 from cdr_plugin.config.lines import key_lines
 from cdr_plugin.config.load import parse_config
-from cdr_plugin.config.sizes import (
+from cdr_plugin.errors import ConfigError, UserError
+from cdr_plugin.model.quantities import (
     format_duration,
     format_rate,
     format_size,
@@ -18,7 +19,6 @@ from cdr_plugin.config.sizes import (
     parse_rate,
     parse_size,
 )
-from cdr_plugin.errors import ConfigError, UserError
 
 FILE = Path("/etc/cdr/cdr.toml")
 PAGE = (Path(__file__).parent / "page.toml").read_text()

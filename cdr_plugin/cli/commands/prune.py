@@ -10,8 +10,8 @@ from cdr_plugin.care import PruneOptions, PruneReport
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.repositories import add_repository_arguments, repositories_to_open
-from cdr_plugin.config.sizes import parse_size
 from cdr_plugin.errors import CdrError
+from cdr_plugin.model.quantities import parse_size
 
 HELP = """Free the space of what no version in the repository reaches. Packs without anything needed are removed;
 of others, what is needed is copied to new packs until little enough stays unused. Takes the exclusive lock: nothing

@@ -6,8 +6,8 @@ import argparse
 
 from cdr_plugin.assembly import top_tiers
 from cdr_plugin.cli.context import Context
-from cdr_plugin.config.sizes import parse_duration
 from cdr_plugin.errors import UserError
+from cdr_plugin.model.quantities import parse_duration
 
 HELP = "Print a ticket for a group. It is a secret until it is used; hand it over by a way you trust."
 
