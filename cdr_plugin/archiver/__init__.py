@@ -9,6 +9,7 @@ from cdr_plugin.archiver.catalog import catalog_blobs
 from cdr_plugin.archiver.exclude import ExcludeRules, parse_size
 from cdr_plugin.archiver.exclude_file import read_exclude_file
 from cdr_plugin.archiver.options import ArchiveOptions, ArchiveResult, BlobSink, Counts
+from cdr_plugin.archiver.origin import NewBlob, Origin
 
 __all__ = [
     "ArchiveOptions",
@@ -16,6 +17,8 @@ __all__ = [
     "BlobSink",
     "Counts",
     "ExcludeRules",
+    "NewBlob",
+    "Origin",
     "archive",
     "catalog_blobs",
     "parse_size",

@@ -13,7 +13,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
@@ -24,13 +24,15 @@ from cdr_plugin.archiver.exclude import Excluder, display
 from cdr_plugin.archiver.finish import Finisher, Work
 from cdr_plugin.archiver.metadata import Accounts, NodeBuilder
 from cdr_plugin.archiver.options import ArchiveOptions, ArchiveResult, BlobSink, Counts
+from cdr_plugin.archiver.origin import NewBlob
+from cdr_plugin.archiver.origins import Origins
 from cdr_plugin.archiver.reading import Batch, FileReader, Portion
 from cdr_plugin.archiver.stats import FILE, SIZE, positions, sizes
 from cdr_plugin.archiver.targets import Place, absolute, clean, lay_out, working_directory
 from cdr_plugin.archiver.walk import Folder, Walker
 from cdr_plugin.contracts import Splitter
 from cdr_plugin.errors import FormatError, UserError
-from cdr_plugin.model.blobs import BlobId, BlobType, Buffer, blob_id
+from cdr_plugin.model.blobs import BlobId, BlobType, blob_id
 from cdr_plugin.model.trees import EMPTY_TREE, link_target_text
 from cdr_plugin.reporter import Reporter
 
@@ -73,13 +75,14 @@ def archive(
     layout = _layout(targets, cwd)
     walker = Walker(options, cwd, targets, excluder, errors.report)
     with ExitStack() as stack:
-        old = _open_old(old_catalog, reporter)
-        if old is not None:
+        old, origins = _open_old(old_catalog, reporter), None
+        if old is not None and old_catalog is not None:
             stack.enter_context(old)
+            origins = stack.enter_context(closing(Origins(old_catalog)))
         accounts = Accounts()
         facts = Facts(_form(options), accounts.users, accounts.groups)
         writer = stack.enter_context(CatalogWriter(new_catalog, facts))
-        run = _Run(options, sink, splitter, old, writer, accounts, reporter, errors)
+        run = _Run(options, sink, splitter, old, origins, writer, accounts, reporter, errors)
         root, counts = run.archive(walker, layout)
         writer.finish()
     paths = [_text(absolute(target, cwd)) for target in targets]
@@ -155,13 +158,13 @@ class _Trees:
 
     sink: BlobSink
     pool: ThreadPoolExecutor
-    group: list[tuple[BlobId, Buffer]] = field(default_factory=list)
+    group: list[NewBlob] = field(default_factory=list)
     group_bytes: int = 0
     waiting: deque[Future[None]] = field(default_factory=deque)
 
-    def add(self, id_: BlobId, data: bytes) -> None:
-        self.group.append((id_, data))
-        self.group_bytes += len(data)
+    def add(self, tree: NewBlob) -> None:
+        self.group.append(tree)
+        self.group_bytes += len(tree[1])
         if self.group_bytes >= _TREES_BYTES:
             self._submit()
 
@@ -187,6 +190,7 @@ class _Run:
         sink: BlobSink,
         splitter: Callable[[], Splitter],
         old: CatalogReader | None,
+        origins: Origins | None,
         writer: CatalogWriter,
         accounts: Accounts,
         reporter: Reporter,
@@ -201,7 +205,7 @@ class _Run:
         threads = max(2, len(os.sched_getaffinity(0)))
         self._readers = ThreadPoolExecutor(threads, "cdr-read")
         self._hashers = ThreadPoolExecutor(threads, "cdr-hash")
-        self._reader = FileReader(sink, splitter, self._hashers, self._stop, threads)
+        self._reader = FileReader(sink, splitter, self._hashers, self._stop, threads, origins)
         self._trees = _Trees(sink, self._readers)
         self._finisher = Finisher(
             nodes=NodeBuilder(options.zone, accounts, reporter.note),
@@ -210,6 +214,7 @@ class _Run:
             report=errors.report,
             reporter=reporter,
             keep_trees=self._old_trees_hold(writer.facts, accounts),
+            origins=origins,
         )
 
     def _old_trees_hold(self, facts: Facts, accounts: Accounts) -> bool:
@@ -253,7 +258,7 @@ class _Run:
             return
         all_sizes = sizes(folder.stats)
         small = self._reader.small if folder.paths is None else -1
-        portion = Portion(folder, work.readings)
+        portion = Portion(folder, work.readings, work.old_entries)
         for i in positions(folder.kinds, FILE):
             name, record, size = folder.names[i], folder.stats[SIZE * i : SIZE * i + SIZE], all_sizes[i]
             if work.old_entries and work.keeps_content(name, record, self._options):
@@ -264,7 +269,7 @@ class _Run:
             if self._batch.files >= _BATCH_FILES or self._batch.bytes + size > _BATCH_BYTES:
                 self._close_portion(work, portion)
                 self._submit_batch()
-                portion = Portion(folder, work.readings)
+                portion = Portion(folder, work.readings, work.old_entries)
             portion.names.append(name)
             portion.stats.append(record)
             portion.sizes.append(size)
@@ -283,7 +288,9 @@ class _Run:
 
     def _submit_stream(self, work: Work, name: bytes, record: bytes) -> None:
         batch = Batch()
-        batch.future = self._readers.submit(self._reader.stream, work.folder, name, record, work.readings)
+        batch.future = self._readers.submit(
+            self._reader.stream, work.folder, name, record, work.readings, work.old_entries.get(name)
+        )
         work.batches.append(batch)
 
     def _finish_first(self) -> None:

@@ -115,6 +115,10 @@ class Record:
         return self.raw[self._key_at : self._names_at]
 
     @property
+    def stats(self) -> bytes:
+        return self.raw[self._stats_at : self._trees_at]
+
+    @property
     def subtrees(self) -> bytes:
         return self.raw[self._trees_at : self._counts_at]
 
@@ -141,9 +145,8 @@ class Record:
         if not self.count:
             return {}
         names = self.raw[self._names_at : self._stats_at].split(b"\0")
-        stats = self.raw[self._stats_at : self._trees_at]
         counts = struct.unpack_from(f"<{self.file_count}I", self.raw, self._counts_at)
-        return dict(zip(names, self._entries(stats, counts), strict=True))
+        return dict(zip(names, self._entries(self.stats, counts), strict=True))
 
     def _entries(self, stats: bytes, counts: tuple[int, ...]) -> Iterator[OldEntry]:
         size, raw = STAT_RECORD.size, self.raw
@@ -298,7 +301,7 @@ class CatalogReader:
         except BaseException:
             self._file.close()
             raise
-        self._records = self._read_records()
+        self._records = (record for _, records in self.blocks() for record in records)
         self._next = next(self._records, None)
 
     def __enter__(self) -> Self:
@@ -307,6 +310,9 @@ class CatalogReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
 
     def find(self, key: bytes) -> Record | None:
@@ -325,6 +331,27 @@ class CatalogReader:
         while (record := self._next) is not None:
             self._next = next(self._records, None)
             yield record
+
+    def blocks(self) -> Iterator[tuple[int, list[Record]]]:
+        """All records in their order, block by block, with the offset by which ``block`` finds one again."""
+        at = len(_MAGIC) + 1
+        while at < self._end:
+            records = self.block(at)
+            end = self._file.tell()
+            yield at, records
+            at = end
+
+    def block(self, at: int) -> list[Record]:
+        """The records of the block at an offset that ``blocks`` gave."""
+        self._file.seek(at)
+        _, data = self._read_block()
+        records, at = [], 0
+        while at < len(data):
+            (length,) = _LENGTH.unpack_from(data, at)
+            at += _LENGTH.size
+            records.append(Record(data[at : at + length]))
+            at += length
+        return records
 
     def _verify(self) -> int:
         """Where the trailer begins."""
@@ -353,17 +380,6 @@ class CatalogReader:
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(f"{self._path}: catalog trailer: {error}") from None
         raise FormatError(f"{self._path}: catalog without a trailer")
-
-    def _read_records(self) -> Iterator[Record]:
-        self._file.seek(len(_MAGIC) + 1)
-        while self._file.tell() < self._end:
-            _, data = self._read_block()
-            at = 0
-            while at < len(data):
-                (length,) = _LENGTH.unpack_from(data, at)
-                at += _LENGTH.size
-                yield Record(data[at : at + length])
-                at += length
 
     def _read(self, size: int) -> bytes:
         try:

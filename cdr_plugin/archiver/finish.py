@@ -9,6 +9,8 @@ from cdr_plugin.archiver.catalog import RECHECK, CatalogWriter, OldEntry, Record
 from cdr_plugin.archiver.exclude import display
 from cdr_plugin.archiver.metadata import NodeBuilder, StatFields
 from cdr_plugin.archiver.options import ArchiveOptions, Counts
+from cdr_plugin.archiver.origin import NewBlob
+from cdr_plugin.archiver.origins import Origins
 from cdr_plugin.archiver.reading import Batch, Readings
 from cdr_plugin.archiver.stats import DIRECTORY, FILE, SIZE, kinds_of, without
 from cdr_plugin.archiver.walk import Folder, ReportError
@@ -102,7 +104,7 @@ class Finisher:
     """Finishes folders, subfolders first. Belongs to one thread.
 
     ``keep_trees``: the tree of a folder in which nothing changed is still the old one, so it is
-    neither built nor handed out.
+    neither built nor handed out. ``origins``: None when there is no old catalog.
     """
 
     def __init__(
@@ -110,10 +112,11 @@ class Finisher:
         *,
         nodes: NodeBuilder,
         writer: CatalogWriter,
-        add_tree: Callable[[BlobId, bytes], None],
+        add_tree: Callable[[NewBlob], None],
         report: ReportError,
         reporter: Reporter,
         keep_trees: bool,
+        origins: Origins | None,
     ) -> None:
         self._nodes = nodes
         self._writer = writer
@@ -121,6 +124,7 @@ class Finisher:
         self._report = report
         self._reporter = reporter
         self._keep_trees = keep_trees
+        self._origins = origins
         self._root: BlobId | None = None
         self.counts = Counts()
 
@@ -170,7 +174,8 @@ class Finisher:
         data = encode_tree(rows.nodes)
         tree = blob_id(data)
         if work.old is None or work.old.tree != tree:
-            self._add_tree(tree, data)
+            origin = None if self._origins is None else self._origins.folder(folder, len(data), work.old)
+            self._add_tree((tree, data, 0, origin))
         names, stats = rows.listing(folder)
         record = make_record(
             key=folder.key,

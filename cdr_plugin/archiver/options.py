@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from cdr_plugin.archiver.exclude import ExcludeRules
-from cdr_plugin.model.blobs import BlobId, BlobType, Buffer
+from cdr_plugin.archiver.origin import NewBlob
+from cdr_plugin.model.blobs import BlobId, BlobType
 
 
 class BlobSink(Protocol):
     """Takes every blob that a run made anew; what it knows already is for the sink to find out."""
 
-    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
+    def add_many(self, type_: BlobType, blobs: Sequence[NewBlob]) -> None:
         """Called from several threads at once, with the same blob possibly more than once.
 
         May block: the archiver then reads no further. Copies what it keeps. A CdrError ends the run.

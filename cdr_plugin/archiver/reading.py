@@ -11,17 +11,20 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 
 from cdr_plugin import kernel
+from cdr_plugin.archiver.catalog import OldEntry
 from cdr_plugin.archiver.options import BlobSink
+from cdr_plugin.archiver.origin import NewBlob, Origin
+from cdr_plugin.archiver.origins import Origins
 from cdr_plugin.archiver.stats import pack_stat
 from cdr_plugin.archiver.walk import Folder
 from cdr_plugin.contracts import Splitter
-from cdr_plugin.model.blobs import BlobId, BlobType, Buffer, blob_id
+from cdr_plugin.model.blobs import BlobId, BlobType, blob_id
 
 _PIECE = 1 << 20
 """Bytes per read of a stream: large enough to hide the call, small enough to overlap with hashing."""
@@ -62,10 +65,12 @@ class Readings:
 
 @dataclass(slots=True, eq=False)
 class Portion:
-    """Files of one folder that are read in one go; ``stats`` are their records in the scan."""
+    """Files of one folder that are read in one go; ``stats`` are their records in the scan, ``old`` what the
+    folder had last time."""
 
     folder: Folder
     readings: Readings
+    old: Mapping[bytes, OldEntry]
     names: list[bytes] = field(default_factory=list)
     stats: list[bytes] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -86,7 +91,10 @@ class Batch:
 
 
 class FileReader:
-    """Reads, splits and hashes files and hands the blobs to the sink; used by several threads."""
+    """Reads, splits and hashes files and hands the blobs to the sink; used by several threads.
+
+    ``origins``: None when there is no old catalog.
+    """
 
     def __init__(
         self,
@@ -95,8 +103,10 @@ class FileReader:
         hashers: ThreadPoolExecutor,
         stop: threading.Event,
         in_flight: int,
+        origins: Origins | None,
     ) -> None:
         self._sink = sink
+        self._origins = origins
         self._splitter = splitter
         self._hashers = hashers
         self._stop = stop
@@ -106,7 +116,7 @@ class FileReader:
 
     def read(self, batch: Batch) -> None:
         """Read small files, fill their readings, and give their blobs to the sink at once."""
-        blobs: list[tuple[BlobId, Buffer]] = []
+        blobs: list[NewBlob] = []
         for portion in batch.portions:
             if self._stop.is_set():
                 return
@@ -114,14 +124,14 @@ class FileReader:
         if blobs:
             self._sink.add_many(BlobType.DATA, blobs)
 
-    def _read_portion(self, portion: Portion, blobs: list[tuple[BlobId, Buffer]]) -> None:
+    def _read_portion(self, portion: Portion, blobs: list[NewBlob]) -> None:
         readings = portion.readings
         try:
             found = kernel.read_files(portion.folder.path, portion.names, self.small)
         except OSError as error:
             readings.failed.update(dict.fromkeys(portion.names, _text(error.errno)))
             return
-        contents = readings.contents
+        contents, origins, old = readings.contents, self._origins, portion.old
         for name, scanned, size, (data, record) in zip(
             portion.names, portion.stats, portion.sizes, found, strict=True
         ):
@@ -131,7 +141,8 @@ class FileReader:
                     continue
                 id_ = BlobId(sha256(data).digest())
                 contents[name] = id_
-                blobs.append((id_, data))
+                origin = None if origins is None else origins.file(portion.folder, name, record, size, old.get(name))
+                blobs.append((id_, data, 0, origin))
             else:
                 self._odd(portion, name, data, record, scanned, blobs)
 
@@ -142,7 +153,7 @@ class FileReader:
         data: bytes | int,
         record: bytes,
         scanned: bytes,
-        blobs: list[tuple[BlobId, Buffer]],
+        blobs: list[NewBlob],
     ) -> None:
         """A small file that is not what the scan saw."""
         readings = portion.readings
@@ -150,7 +161,7 @@ class FileReader:
             readings.failed[name] = _text(data)
             return
         if len(data) > self.small:
-            self.stream(portion.folder, name, scanned, readings)
+            self.stream(portion.folder, name, scanned, readings, portion.old.get(name))
             return
         if record != scanned:
             readings.stats[name] = record
@@ -159,7 +170,7 @@ class FileReader:
             readings.doubtful[name] = "" if self._is_still(portion.folder, name, record) else CHANGED
         if data:
             id_ = blob_id(data)
-            blobs.append((id_, data))
+            blobs.append((id_, data, 0, self._origin(portion.folder, name, record, len(data), portion.old.get(name))))
             readings.contents[name] = id_
         else:
             readings.contents[name] = b""
@@ -171,9 +182,14 @@ class FileReader:
         except OSError:
             return False
 
-    def stream(self, folder: Folder, name: bytes, scanned: bytes, readings: Readings) -> None:
+    def _origin(self, folder: Folder, name: bytes, stat: bytes, size: int, old: OldEntry | None) -> Origin | None:
+        return None if self._origins is None else self._origins.file(folder, name, stat, size, old)
+
+    def stream(
+        self, folder: Folder, name: bytes, scanned: bytes, readings: Readings, old: OldEntry | None
+    ) -> None:
         """Read one file of any size, with at most two of the splitter's largest blobs in memory
-        besides those that wait for the sink."""
+        besides those that wait for the sink. ``old``: what had its path."""
         try:
             descriptor = _open(folder.entry_path(name))
         except OSError as error:
@@ -184,14 +200,15 @@ class FileReader:
             if not stat.S_ISREG(before.st_mode):
                 readings.failed[name] = _NOT_REGULAR
                 return
-            ids, size = self._split(descriptor, before.st_size)
+            record = pack_stat(before)
+            origin = self._origin(folder, name, record, before.st_size, old)
+            ids, size = self._split(descriptor, before.st_size, origin)
             after = os.fstat(descriptor)
         except OSError as error:
             readings.failed[name] = _text(error.errno)
             return
         finally:
             os.close(descriptor)
-        record = pack_stat(before)
         if record != scanned:
             readings.stats[name] = record
         if size != before.st_size:
@@ -201,14 +218,14 @@ class FileReader:
             readings.doubtful[name] = CHANGED
         readings.contents[name] = ids
 
-    def _split(self, descriptor: int, size: int) -> tuple[bytes, int]:
+    def _split(self, descriptor: int, size: int, origin: Origin | None) -> tuple[bytes, int]:
         """The content IDs of an open file and the bytes read."""
         splitter = self._own_splitter()
         splitter.reset()
         buffer = memoryview(self._own_buffer(splitter.max_size))
         waiting: deque[Future[BlobId]] = deque()
         ids = bytearray()
-        start = end = total = 0
+        start = end = total = offset = 0
         bound = size + max(size, _GROWTH)
         try:
             while total < bound and not self._stop.is_set():
@@ -219,12 +236,13 @@ class FileReader:
                 if not count:
                     break
                 for cut in splitter.feed(buffer[end : end + count]):
-                    self._submit(bytes(buffer[start : end + cut]), waiting, ids)
+                    self._submit(bytes(buffer[start : end + cut]), offset, origin, waiting, ids)
+                    offset += end + cut - start
                     start = end + cut
                 end += count
                 total += count
             if end > start:
-                self._submit(bytes(buffer[start:end]), waiting, ids)
+                self._submit(bytes(buffer[start:end]), offset, origin, waiting, ids)
             while waiting:
                 ids += waiting.popleft().result()
         finally:
@@ -232,14 +250,16 @@ class FileReader:
                 future.cancel()
         return bytes(ids), total
 
-    def _submit(self, blob: bytes, waiting: deque[Future[BlobId]], ids: bytearray) -> None:
+    def _submit(
+        self, blob: bytes, offset: int, origin: Origin | None, waiting: deque[Future[BlobId]], ids: bytearray
+    ) -> None:
         if len(waiting) >= self._in_flight:
             ids += waiting.popleft().result()
-        waiting.append(self._hashers.submit(self._add_blob, blob))
+        waiting.append(self._hashers.submit(self._add_blob, blob, offset, origin))
 
-    def _add_blob(self, blob: bytes) -> BlobId:
+    def _add_blob(self, blob: bytes, offset: int, origin: Origin | None) -> BlobId:
         id_ = blob_id(blob)
-        self._sink.add_many(BlobType.DATA, [(id_, blob)])
+        self._sink.add_many(BlobType.DATA, [(id_, blob, offset, origin)])
         return id_
 
     def _own_splitter(self) -> Splitter:

@@ -16,7 +16,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from cdr_plugin import __version__
-from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, archive
+from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, NewBlob, archive
 from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.spooler import SpoolCounts, Spooler, spool_path
 from cdr_plugin.client.state import ClientState, VersionRow
@@ -24,7 +24,7 @@ from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.errors import CdrError
 from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, remove_temporaries
-from cdr_plugin.model.blobs import BlobId, BlobType, Buffer
+from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.model.times import time_formatter
 from cdr_plugin.model.versions import SnapshotSummary
 from cdr_plugin.parcel.builder import SegmentBuilder
@@ -197,8 +197,8 @@ class CountingSink:
         self._known = known
         self._lock = threading.Lock()
 
-    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
-        for id_, data in blobs:
+    def add_many(self, type_: BlobType, blobs: Sequence[NewBlob]) -> None:
+        for id_, data, _, _ in blobs:
             with self._lock:
                 if self._known.add(type_, id_):
                     self.counts.add(type_, len(data))

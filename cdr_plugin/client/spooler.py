@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from cdr_plugin.archiver import NewBlob
 from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.contracts import Encoder
 from cdr_plugin.files import write_durably
-from cdr_plugin.model.blobs import PLAIN, BlobId, BlobType, Buffer, Payload
+from cdr_plugin.model.blobs import PLAIN, BlobType, Buffer, Payload
 from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.segment import Parcel
 from cdr_plugin.parcel.version import SignedVersionRecord
@@ -90,7 +91,7 @@ class Spooler:
 
     # --- the archiver's side ---
 
-    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
+    def add_many(self, type_: BlobType, blobs: Sequence[NewBlob]) -> None:
         """Encode and spool those that are new. Blocks while the writer is behind."""
         fresh = self._claim(type_, blobs)
         if not fresh:
@@ -100,22 +101,22 @@ class Spooler:
             for payload in payloads:
                 self._append(payload)
 
-    def _claim(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> list[tuple[BlobId, Buffer]]:
+    def _claim(self, type_: BlobType, blobs: Sequence[NewBlob]) -> list[NewBlob]:
         with self._lock:
             return [blob for blob in blobs if self._known.add(type_, blob[0])]
 
-    def _encode(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> list[Payload]:
+    def _encode(self, type_: BlobType, blobs: Sequence[NewBlob]) -> list[Payload]:
         encoders = getattr(self._local, "encoders", None)
         if encoders is None:
             encoders = self._local.encoders = list(self._make_encoders())
-        best: list[tuple[str, Buffer]] = [(PLAIN, data) for _, data in blobs]
+        best: list[tuple[str, Buffer]] = [(PLAIN, data) for _, data, _, _ in blobs]
         for position, (label, encoder) in enumerate(encoders):
-            for at, encoded in enumerate(encoder.encode_many([data for _, data in blobs])):
+            for at, encoded in enumerate(encoder.encode_many([data for _, data, _, _ in blobs])):
                 if encoded is not None and (position == 0 or len(encoded) < len(best[at][1])):
                     best[at] = (label, encoded)
         return [
             Payload(type_, id_, label, len(data), encoded)
-            for (id_, data), (label, encoded) in zip(blobs, best, strict=True)
+            for (id_, data, _, _), (label, encoded) in zip(blobs, best, strict=True)
         ]
 
     def _append(self, payload: Payload) -> None:

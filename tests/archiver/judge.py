@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, ExcludeRules, archive
+from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, ExcludeRules, NewBlob, archive
 from cdr_plugin.contracts import Splitter
 from cdr_plugin.kernel import Chunker
 from cdr_plugin.model.blobs import BlobId, BlobType, Buffer, blob_id
@@ -48,8 +48,8 @@ class Shelf:
         self.given = 0
         self._lock = Lock()
 
-    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
-        for id_, data in blobs:
+    def add_many(self, type_: BlobType, blobs: Sequence[NewBlob]) -> None:
+        for id_, data, _, _ in blobs:
             assert blob_id(data) == id_
             with self._lock:
                 self.given += 1

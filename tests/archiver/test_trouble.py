@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from cdr_plugin import kernel
-from cdr_plugin.archiver import ArchiveResult, reading
+from cdr_plugin.archiver import ArchiveResult, NewBlob, reading
 from cdr_plugin.errors import RemoteError, StorageFullError, UserError
-from cdr_plugin.model.blobs import BlobId, BlobType, Buffer
+from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.trees import Node, decode_tree
 from tests.archiver.judge import Machine
 
@@ -306,7 +306,7 @@ class Full:
         self._type = type_
         self._lock = threading.Lock()
 
-    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
+    def add_many(self, type_: BlobType, blobs: Sequence[NewBlob]) -> None:
         with self._lock:
             self._left -= len(blobs) if type_ is self._type else 0
             if self._left < 0:

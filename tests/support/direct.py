@@ -8,9 +8,9 @@ from datetime import UTC
 from pathlib import Path
 from threading import Lock
 
-from cdr_plugin.archiver import ArchiveOptions, archive
+from cdr_plugin.archiver import ArchiveOptions, NewBlob, archive
 from cdr_plugin.contracts import Repository, RepositoryPass
-from cdr_plugin.model.blobs import BlobId, BlobType, Buffer
+from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.reporter import Reporter
 from cdr_rabin.parameters import Parameters
@@ -24,9 +24,9 @@ class PassSink:
         self._session = session
         self._mutex = Lock()
 
-    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
+    def add_many(self, type_: BlobType, blobs: Sequence[NewBlob]) -> None:
         with self._mutex:
-            for id_, data in blobs:
+            for id_, data, _, _ in blobs:
                 self._session.add(type_, id_, bytes(data))
 
 

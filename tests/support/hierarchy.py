@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from cdr_plugin.archiver import ArchiveOptions, archive
+from cdr_plugin.archiver import ArchiveOptions, NewBlob, archive
 from cdr_plugin.client.backup import BackupOptions, BackupResult, backup
 from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.model.blobs import BlobId, BlobType, Buffer
+from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.reporter import Reporter
 from cdr_restic.creating import create_repository
@@ -40,7 +40,7 @@ def make_quick(
 
 
 class _Nowhere:
-    def add_many(self, type_: BlobType, blobs: Sequence[tuple[BlobId, Buffer]]) -> None:
+    def add_many(self, type_: BlobType, blobs: Sequence[NewBlob]) -> None:
         pass
 
 
