@@ -158,8 +158,7 @@ class Walker:
     def _select(self, folder: Folder) -> None:
         drop: set[int] = set()
         for own in self._own:
-            if own in folder.stats:
-                drop.update(find_inode(folder.stats, own))
+            drop.update(find_inode(folder.stats, own))
         if self._excluder.by_name:
             drop |= self._excluder.names(folder.shown, folder.names)
         if SOCKET in folder.kinds:

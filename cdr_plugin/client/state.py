@@ -73,6 +73,11 @@ def blob_key(type_: BlobType, id_: BlobId) -> bytes:
     return bytes((type_,)) + id_
 
 
+def cut_keys(keys: bytes) -> list[bytes]:
+    """The keys that stand end to end in a ``segments`` row."""
+    return [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
+
+
 class ClientState(TierState):
     """The state database of one client."""
 
@@ -219,16 +224,16 @@ class ClientState(TierState):
     # --- known blobs ---
 
     def known(self) -> Iterator[bytes]:
-        """The key (type byte and ID) of every blob that needs not be sent again."""
+        """The keys (type byte and ID) of the blobs that need not be sent again, end to end, a segment at a time."""
         for (keys,) in self._db.connection.execute("SELECT keys FROM segments"):
-            yield from (keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES))
+            yield keys
 
     def forget_blobs(self, missing: set[bytes]) -> None:
         """Strike blobs that the receiver does not have; the next version reads and sends them anew."""
         with self._db.transaction() as db:
             rows = db.execute("SELECT parcel, idx, keys FROM segments").fetchall()
             for parcel, index, keys in rows:
-                cut = [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
+                cut = cut_keys(keys)
                 kept = [key for key in cut if key not in missing]
                 if len(kept) != len(cut):
                     db.execute("UPDATE segments SET keys=? WHERE parcel=? AND idx=?", (b"".join(kept), parcel, index))

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from cdr_plugin.client.baseline import Taken, fetch_baseline
+from cdr_plugin.client.state import cut_keys
 from cdr_plugin.parcel.naming import Answer, answer_name, baseline_part_name, folder_id
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.adopt import Adopted, adopt
@@ -51,7 +52,7 @@ def received(world: Hierarchy, reporter: Reporter | None = None) -> ReceiveResul
 def known(world: Hierarchy) -> set[bytes]:
     client = world.client()
     try:
-        return set(client.state.known())
+        return {key for keys in client.state.known() for key in cut_keys(keys)}
     finally:
         client.state.close()
 
