@@ -1,4 +1,4 @@
-"""Hot kernels: cut points, directory scans, batches of files, index files and tables of blobs, in C or in plain Python.
+"""Hot kernels: cut points, directory scans, batches of files, index files, tables of blobs and block matching, in C or in plain Python.
 
 The environment variable ``CDR_KERNEL`` asks for ``c`` or ``python`` by name; without it the C extension is
 used where it was built, otherwise Python with one warning. ``reference`` says what each function promises.
@@ -17,6 +17,7 @@ from .blob_records import (
     TOTALS_RECORD,
     BlobRow,
 )
+from .copy_record import COPY_RECORD
 from .file_steps import Step
 from .records import STAT_RECORD, StatRecord
 
@@ -55,9 +56,20 @@ def _explain(wanted: str, error: ImportError) -> None:
 _chosen, in_use = _choose(os.environ.get("CDR_KERNEL", ""))
 
 if TYPE_CHECKING:
-    from ._kernel import BlobTable, Chunker, make_files, read_files, scan_directory, scan_index
+    from ._kernel import (
+        BlobTable,
+        BlockIndex,
+        BlockSigner,
+        Chunker,
+        make_files,
+        read_files,
+        scan_directory,
+        scan_index,
+    )
 else:
     BlobTable = _chosen.BlobTable
+    BlockIndex = _chosen.BlockIndex
+    BlockSigner = _chosen.BlockSigner
     Chunker = _chosen.Chunker
     scan_directory = _chosen.scan_directory
     make_files = _chosen.make_files
@@ -66,6 +78,7 @@ else:
 
 __all__ = [
     "BLOB_RECORD",
+    "COPY_RECORD",
     "LISTED_RECORD",
     "REPEAT_RECORD",
     "RUN_RECORD",
@@ -73,6 +86,8 @@ __all__ = [
     "TOTALS_RECORD",
     "BlobRow",
     "BlobTable",
+    "BlockIndex",
+    "BlockSigner",
     "Chunker",
     "StatRecord",
     "Step",

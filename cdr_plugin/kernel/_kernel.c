@@ -1,5 +1,5 @@
 /* The hot kernels: Rabin cut points, directory scans, batches of small files; and the module, of which
- * blob_table.c, index_scan.c and make_files.c are the other parts.
+ * blob_table.c, block_match.c, index_scan.c and make_files.c are the other parts.
  *
  * reference.py has the same interface in plain Python and is the oracle of this file.
  * Sections:
@@ -1034,7 +1034,9 @@ static int module_exec(PyObject *module)
         return -1;
     int failed = PyModule_AddType(module, (PyTypeObject *)type);
     Py_DECREF(type);
-    return failed ? failed : add_blob_table(module);
+    if (failed || add_blob_table(module) < 0)
+        return -1;
+    return add_block_match(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {
@@ -1045,7 +1047,8 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "cdr_plugin.kernel._kernel",
-    .m_doc = "Rabin cut points, directory scans, batches of files to read and to make, and blob tables, in C.",
+    .m_doc = "Rabin cut points, directory scans, batches of files to read and to make, blob tables, "
+             "and block matching, in C.",
     .m_size = 0,
     .m_methods = module_methods,
     .m_slots = module_slots,

@@ -47,6 +47,11 @@ static inline void write_u64(uint8_t *at, uint64_t value)
     write_u32(at + 4, (uint32_t)(value >> 32));
 }
 
+static inline uint64_t read_u64(const uint8_t *at)
+{
+    return read_u32(at) | (uint64_t)read_u32(at + 4) << 32;
+}
+
 static inline void write_blob(uint8_t *at, const struct blob *b)
 {
     at[0] = b->type;
@@ -76,6 +81,7 @@ const char *name_string(PyObject *name);
 
 /* -1 with an exception set when it fails. */
 int add_blob_table(PyObject *module);
+int add_block_match(PyObject *module);
 
 PyObject *kernel_make_files(PyObject *module, PyObject *const *args, Py_ssize_t count);
 

@@ -11,12 +11,22 @@ from operator import length_hint
 
 from .arguments import check, check_bytes, check_name
 from .blob_table import BlobTable
+from .block_match import BlockIndex, BlockSigner
 from .file_making import make_files
 from .index_scan import scan_index
 from .polynomial import DEGREE, rolling_tables
 from .records import NO_STAT, STAT_RECORD
 
-__all__ = ["BlobTable", "Chunker", "make_files", "read_files", "scan_directory", "scan_index"]
+__all__ = [
+    "BlobTable",
+    "BlockIndex",
+    "BlockSigner",
+    "Chunker",
+    "make_files",
+    "read_files",
+    "scan_directory",
+    "scan_index",
+]
 
 WINDOW = 64
 """Bytes under the fingerprint; no blob but the last of a file may be shorter."""
