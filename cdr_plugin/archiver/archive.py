@@ -11,7 +11,7 @@ import os
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -22,13 +22,15 @@ from pathlib import Path
 from cdr_plugin.archiver.catalog import CatalogReader, CatalogWriter, Facts
 from cdr_plugin.archiver.exclude import Excluder, display
 from cdr_plugin.archiver.finish import Finisher, Work
+from cdr_plugin.archiver.mapped import Locator, clean
 from cdr_plugin.archiver.metadata import Accounts, NodeBuilder
 from cdr_plugin.archiver.options import ArchiveOptions, ArchiveResult, BlobSink, Counts
 from cdr_plugin.archiver.origin import NewBlob
 from cdr_plugin.archiver.origins import Origins
 from cdr_plugin.archiver.reading import Batch, FileReader, Portion
 from cdr_plugin.archiver.stats import FILE, SIZE, positions, sizes
-from cdr_plugin.archiver.targets import Place, absolute, clean, lay_out, working_directory
+from cdr_plugin.archiver.stream import Nameless
+from cdr_plugin.archiver.targets import Place, lay_out, working_directory
 from cdr_plugin.archiver.walk import Folder, Walker
 from cdr_plugin.contracts import Splitter
 from cdr_plugin.errors import FormatError, UserError
@@ -70,22 +72,28 @@ def archive(
     """
     errors = _ErrorCount(reporter)
     cwd = os.fsencode(options.cwd) if options.cwd is not None else working_directory()
-    excluder = Excluder(options.exclude, reporter.note)
-    targets = _existing(options, cwd, errors)
-    layout = _layout(targets, cwd)
-    walker = Walker(options, cwd, targets, excluder, errors.report)
+    locator, stream = Locator(cwd, options.mapped), options.stream
+    if stream is None:
+        excluder = Excluder(options.exclude, reporter.note)
+        targets = _existing(options, locator, errors)
+        layout = _layout(targets, locator)
+        folders = Walker(options, locator, targets, excluder, errors.report).folders(layout)
+    else:
+        targets, folders = [stream.path], stream.folders()
     with ExitStack() as stack:
         old, origins = _open_old(old_catalog, reporter), None
         if old is not None and old_catalog is not None:
             stack.enter_context(old)
             origins = stack.enter_context(closing(Origins(old_catalog)))
-        accounts = Accounts()
+        accounts = Accounts() if stream is None else Nameless()
         facts = Facts(_form(options), accounts.users, accounts.groups)
         writer = stack.enter_context(CatalogWriter(new_catalog, facts))
-        run = _Run(options, sink, splitter, old, origins, writer, accounts, reporter, errors)
-        root, counts = run.archive(walker, layout)
+        run = _Run(options, sink, splitter, old, origins, writer, accounts, reporter, errors, locator)
+        root, counts = run.archive(folders)
+        if stream is not None:
+            stream.finish(counts.total_bytes_processed)
         writer.finish()
-    paths = [_text(absolute(target, cwd)) for target in targets]
+    paths = [_text(locator.shown(target)) for target in targets]
     return ArchiveResult(root_tree=root, paths=paths, counts=counts, errors=errors.count)
 
 
@@ -101,25 +109,26 @@ class _ErrorCount:
         self.reporter.error(item, "archival", why)
 
 
-def _existing(options: ArchiveOptions, cwd: bytes, errors: _ErrorCount) -> list[bytes]:
+def _existing(options: ArchiveOptions, locator: Locator, errors: _ErrorCount) -> list[bytes]:
     """The targets that are there, cleaned; the others are reported."""
     found = []
+    locator.use_for(map(os.fsencode, options.paths))
     for target in map(os.fsencode, options.paths):
         if not target:
             raise UserError("an empty path cannot be archived; name a file or a folder")
         try:
-            os.lstat(os.path.join(cwd, target))
+            os.lstat(locator.opened(target))
             found.append(clean(target))
         except OSError as error:
-            errors.report(display(absolute(target, cwd)), error.strerror or str(error))
+            errors.report(display(locator.shown(target)), error.strerror or str(error))
     if not found:
         raise UserError("none of the paths to archive exists; nothing was archived")
     return found
 
 
-def _layout(targets: list[bytes], cwd: bytes) -> Place:
+def _layout(targets: list[bytes], locator: Locator) -> Place:
     try:
-        return lay_out(targets, cwd)
+        return lay_out(targets, locator)
     except OSError as error:
         raise UserError(f"{error.filename!r}: cannot be listed: {error.strerror}") from None
 
@@ -195,6 +204,7 @@ class _Run:
         accounts: Accounts,
         reporter: Reporter,
         errors: _ErrorCount,
+        locator: Locator,
     ) -> None:
         self._options = options
         self._old = old
@@ -205,7 +215,7 @@ class _Run:
         threads = max(2, len(os.sched_getaffinity(0)))
         self._readers = ThreadPoolExecutor(threads, "cdr-read")
         self._hashers = ThreadPoolExecutor(threads, "cdr-hash")
-        self._reader = FileReader(sink, splitter, self._hashers, self._stop, threads, origins)
+        self._reader = FileReader(sink, splitter, self._hashers, self._stop, threads, origins, locator.stable)
         self._trees = _Trees(sink, self._readers)
         self._finisher = Finisher(
             nodes=NodeBuilder(options.zone, accounts, reporter.note),
@@ -225,10 +235,10 @@ class _Run:
         groups = {gid: accounts.group(gid) for gid in self._old.facts.groups}
         return users == self._old.facts.users and groups == self._old.facts.groups
 
-    def archive(self, walker: Walker, layout: Place) -> tuple[BlobId, Counts]:
+    def archive(self, folders: Iterable[Folder]) -> tuple[BlobId, Counts]:
         """The root tree and what was counted."""
         try:
-            for folder in walker.folders(layout):
+            for folder in folders:
                 self._plan(folder)
             while self._queue:
                 self._finish_first()

@@ -47,9 +47,9 @@ class _Tag:
     name: bytes
     header: bytes
 
-    def is_in(self, folder: bytes, warn: Callable[[str], None]) -> bool:
-        """Is it there, with its header? A tag that does not say what it should is warned of."""
-        path = os.path.join(folder, self.name)
+    def is_in(self, folder: bytes, shown: bytes, warn: Callable[[str], None]) -> bool:
+        """Is it in ``folder``, with its header? A tag that does not say what it should is warned of."""
+        path, said = os.path.join(folder, self.name), display(os.path.join(shown, self.name))
         try:
             os.lstat(path)
             if not self.header:
@@ -59,10 +59,10 @@ class _Tag:
         except FileNotFoundError:
             return False
         except OSError as error:
-            warn(f"{display(path)}: exclusion tag cannot be read ({error.strerror}); not excluding")
+            warn(f"{said}: exclusion tag cannot be read ({error.strerror}); not excluding")
             return False
         if found != self.header:
-            warn(f"{display(path)}: exclusion tag has another signature; not excluding")
+            warn(f"{said}: exclusion tag has another signature; not excluding")
         return found == self.header
 
 
@@ -146,24 +146,25 @@ class Excluder:
         """Is there any rule about names?"""
         return bool(self._patterns or self._tags)
 
-    def target(self, path: bytes) -> bool:
-        """Is the target with this absolute path excluded by its name?"""
-        text = os.fsdecode(path)
+    def target(self, shown: bytes, folder: bytes) -> bool:
+        """Is the target with the absolute path ``shown`` excluded by its name? It stands in ``folder``."""
+        text = os.fsdecode(shown)
         if any(patterns.match(text) for patterns in self._patterns):
             return True
-        folder, name = os.path.split(path)
-        return any(tag.name != name and tag.is_in(folder, self._warn) for tag in self._tags)
+        shown_in, name = os.path.split(shown)
+        return any(tag.name != name and tag.is_in(folder, shown_in, self._warn) for tag in self._tags)
 
-    def names(self, folder: bytes, names: Sequence[bytes]) -> set[int]:
-        """Positions in ``names`` (ascending) that are excluded, in a folder that is not."""
+    def names(self, shown: bytes, path: bytes, names: Sequence[bytes]) -> set[int]:
+        """Positions in ``names`` (ascending) that are excluded, in a folder that is not: patterns see it
+        as ``shown``, its tags are at ``path``."""
         found: set[int] = set()
         if self._patterns and names:
             joined = os.fsdecode(b"/" + b"/".join(names))
             for patterns in self._patterns:
-                found |= patterns.names(os.fsdecode(folder), joined)
+                found |= patterns.names(os.fsdecode(shown), joined)
         for tag in self._tags:
             position = bisect_left(names, tag.name)
-            if position < len(names) and names[position] == tag.name and tag.is_in(folder, self._warn):
+            if position < len(names) and names[position] == tag.name and tag.is_in(path, shown, self._warn):
                 found.update(range(position))
                 found.update(range(position + 1, len(names)))
         return found

@@ -18,6 +18,8 @@ from cdr_plugin.model.trees import ExtendedAttribute, Node, go_mode, link_target
 
 _NO_ATTRIBUTES: list[ExtendedAttribute] = []
 _UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_DEVICE = 0
+"""In the records of what is on no file system: a stream, and the folders above it."""
 _HAS_LINKS = {FILE, SYMLINK, BLOCK_DEVICE, CHAR_DEVICE}
 _TYPES = {
     FILE: "file",
@@ -67,7 +69,7 @@ class NodeBuilder:
         self._accounts = accounts
         self._note = note
         self._owners: dict[tuple[int, int, int], tuple[int, str, str]] = {}
-        self._without_attributes: set[int] = set()
+        self._without_attributes = {_NO_DEVICE}
 
     def node(
         self, folder: Folder, name: bytes, kind: int, fields: StatFields, size: int, ids: bytes
@@ -126,17 +128,18 @@ class NodeBuilder:
             if error.errno in _UNSUPPORTED:
                 self._without_attributes.add(device)
             elif error.errno != errno.ENOENT and not follow:
-                self._note(f"{display(path)}: extended attributes cannot be listed: {error.strerror}")
+                shown = display(folder.entry_shown(name))
+                self._note(f"{shown}: extended attributes cannot be listed: {error.strerror}")
             return _NO_ATTRIBUTES
-        return self._values(path, found, follow) if found else _NO_ATTRIBUTES
+        return self._values(folder.entry_shown(name), path, found, follow) if found else _NO_ATTRIBUTES
 
-    def _values(self, path: bytes, names: list[str], follow: bool) -> list[ExtendedAttribute]:
+    def _values(self, shown: bytes, path: bytes, names: list[str], follow: bool) -> list[ExtendedAttribute]:
         attributes = []
         for name in names:
             try:
                 value = os.getxattr(path, name, follow_symlinks=follow)
             except OSError as error:
-                self._note(f"{display(path)}: extended attribute {name!r} cannot be read: {error.strerror}")
+                self._note(f"{display(shown)}: extended attribute {name!r} cannot be read: {error.strerror}")
                 continue
             attributes.append(ExtendedAttribute(link_target_text(os.fsencode(name)), value))
         return attributes

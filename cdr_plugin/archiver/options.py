@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cdr_plugin.archiver.exclude import ExcludeRules
+from cdr_plugin.archiver.mapped import Mapped
 from cdr_plugin.archiver.origin import NewBlob
 from cdr_plugin.model.blobs import BlobId, BlobType
+
+if TYPE_CHECKING:
+    from cdr_plugin.archiver.stream import Stream
 
 
 class BlobSink(Protocol):
@@ -30,9 +34,11 @@ class ArchiveOptions:
     ``paths`` are the targets as the user typed them, relative ones against ``cwd`` (default: the
     working directory); ``zone`` is the zone of all times in trees; ``own`` holds (device, inode)
     of files and folders that are never archived. ``ignore_inode`` also ignores ctime, as in restic.
+    ``mapped`` says what is shown under another path than it is at; targets name the shown one.
+    With a ``stream``, that is archived and nothing else.
     """
 
-    paths: Sequence[bytes | str | Path]
+    paths: Sequence[bytes | str | Path] = ()
     zone: tzinfo
     exclude: ExcludeRules = field(default_factory=ExcludeRules)
     one_file_system: bool = False
@@ -41,6 +47,8 @@ class ArchiveOptions:
     ignore_inode: bool = False
     own: frozenset[tuple[int, int]] = frozenset()
     cwd: bytes | str | Path | None = None
+    mapped: Sequence[Mapped] = ()
+    stream: Stream | None = None
 
 
 @dataclass(slots=True, kw_only=True)

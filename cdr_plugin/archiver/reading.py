@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from cdr_plugin import kernel
 from cdr_plugin.archiver.catalog import OldEntry
@@ -25,6 +27,9 @@ from cdr_plugin.archiver.stats import pack_stat
 from cdr_plugin.archiver.walk import Folder
 from cdr_plugin.contracts import Splitter
 from cdr_plugin.model.blobs import BlobId, BlobType, blob_id
+
+if TYPE_CHECKING:
+    from cdr_plugin.archiver.stream import Stream
 
 _PIECE = 1 << 20
 """Bytes per read of a stream: large enough to hide the call, small enough to overlap with hashing."""
@@ -93,7 +98,7 @@ class Batch:
 class FileReader:
     """Reads, splits and hashes files and hands the blobs to the sink; used by several threads.
 
-    ``origins``: None when there is no old catalog.
+    ``origins``: None when there is no old catalog. ``stable``: see ``Locator.stable``.
     """
 
     def __init__(
@@ -104,7 +109,9 @@ class FileReader:
         stop: threading.Event,
         in_flight: int,
         origins: Origins | None,
+        stable: Callable[[bytes], bytes],
     ) -> None:
+        self._stable = stable
         self._sink = sink
         self._origins = origins
         self._splitter = splitter
@@ -160,6 +167,7 @@ class FileReader:
         if isinstance(data, int):
             readings.failed[name] = _text(data)
             return
+        record = self._stable(record)
         if len(data) > self.small:
             self.stream(portion.folder, name, scanned, readings, portion.old.get(name))
             return
@@ -178,7 +186,7 @@ class FileReader:
     def _is_still(self, folder: Folder, name: bytes, record: bytes) -> bool:
         """Is the file as it was at opening? Then its size is one that lies, as in /proc."""
         try:
-            return pack_stat(os.lstat(folder.entry_path(name))) == record
+            return self._stable(pack_stat(os.lstat(folder.entry_path(name)))) == record
         except OSError:
             return False
 
@@ -190,6 +198,9 @@ class FileReader:
     ) -> None:
         """Read one file of any size, with at most two of the splitter's largest blobs in memory
         besides those that wait for the sink. ``old``: what had its path."""
+        if folder.stream is not None:
+            self._read_stream(folder.stream, folder, name, scanned, readings, old)
+            return
         try:
             descriptor = _open(folder.entry_path(name))
         except OSError as error:
@@ -200,9 +211,9 @@ class FileReader:
             if not stat.S_ISREG(before.st_mode):
                 readings.failed[name] = _NOT_REGULAR
                 return
-            record = pack_stat(before)
+            record = self._stable(pack_stat(before))
             origin = self._origin(folder, name, record, before.st_size, old)
-            ids, size = self._split(descriptor, before.st_size, origin)
+            ids, size = self._split(lambda buffer: os.readv(descriptor, [buffer]), before.st_size, origin)
             after = os.fstat(descriptor)
         except OSError as error:
             readings.failed[name] = _text(error.errno)
@@ -218,8 +229,18 @@ class FileReader:
             readings.doubtful[name] = CHANGED
         readings.contents[name] = ids
 
-    def _split(self, descriptor: int, size: int, origin: Origin | None) -> tuple[bytes, int]:
-        """The content IDs of an open file and the bytes read."""
+    def _read_stream(
+        self, stream: Stream, folder: Folder, name: bytes, record: bytes, readings: Readings, old: OldEntry | None
+    ) -> None:
+        """Never taken for unchanged: what a pipe will give cannot be told from the outside."""
+        origin = self._origin(folder, name, record, 0, old)
+        ids, size = self._split(lambda buffer: stream.read(buffer, self._stop), sys.maxsize, origin)
+        readings.contents[name], readings.sizes[name], readings.doubtful[name] = ids, size, ""
+
+    def _split(
+        self, read: Callable[[memoryview], int], size: int, origin: Origin | None
+    ) -> tuple[bytes, int]:
+        """The content IDs and the length of what ``read`` puts into buffers; about ``size`` is expected."""
         splitter = self._own_splitter()
         splitter.reset()
         buffer = memoryview(self._own_buffer(splitter.max_size))
@@ -232,7 +253,7 @@ class FileReader:
                 if len(buffer) - end < _PIECE:
                     buffer[: end - start] = buffer[start:end]
                     start, end = 0, end - start
-                count = os.readv(descriptor, [buffer[end : end + _PIECE]])
+                count = read(buffer[end : end + _PIECE])
                 if not count:
                     break
                 for cut in splitter.feed(buffer[end : end + count]):

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from cdr_plugin.archiver.mapped import Locator, clean
 from cdr_plugin.errors import UserError
 
 
@@ -29,12 +30,6 @@ class Place:
     children: dict[bytes, Place] = field(default_factory=dict)
 
 
-def clean(path: bytes) -> bytes:
-    """Go's ``filepath.Clean``: purely lexical, no doubled slashes."""
-    cleaned = os.path.normpath(path)
-    return cleaned[1:] if cleaned.startswith(b"//") else cleaned
-
-
 def working_directory() -> bytes:
     """As Go sees it: ``$PWD`` where that names the working directory, so that links stay."""
     named = os.fsencode(os.environ.get("PWD", ""))
@@ -46,25 +41,21 @@ def working_directory() -> bytes:
     return os.getcwdb()
 
 
-def absolute(path: bytes, cwd: bytes) -> bytes:
-    return clean(os.path.join(cwd, path))
-
-
-def lay_out(targets: Sequence[bytes], cwd: bytes) -> Place:
+def lay_out(targets: Sequence[bytes], locator: Locator) -> Place:
     """The layout of existing targets; OSError when a folder that must be expanded cannot be listed."""
     top = Place()
-    for target in dict.fromkeys(_without_dots(targets, cwd)):
+    for target in dict.fromkeys(_without_dots(targets, locator)):
         _add(top, target)
-    _unroll(top, cwd)
+    _unroll(top, locator)
     return top
 
 
-def _without_dots(targets: Iterable[bytes], cwd: bytes) -> Iterable[bytes]:
+def _without_dots(targets: Iterable[bytes], locator: Locator) -> Iterable[bytes]:
     for target in map(clean, targets):
         if _components(target):
             yield target
         else:
-            for name in sorted(os.listdir(os.path.join(cwd, target))):
+            for name in locator.names(target):
                 yield clean(os.path.join(target, name))
 
 
@@ -106,13 +97,13 @@ def _first_place(top: Place, wanted: bytes, origin: bytes) -> tuple[bytes, Place
     return name, Place(root=origin)
 
 
-def _unroll(place: Place, cwd: bytes) -> None:
+def _unroll(place: Place, locator: Locator) -> None:
     """Let targets stand at leaves only: one with targets inside becomes the list of its entries."""
     if place.path is not None and place.children:
-        for name in os.listdir(os.path.join(cwd, place.path)):
+        for name in locator.names(place.path):
             child = place.children.setdefault(name, Place())
             if child.path is None:
                 child.path = clean(os.path.join(place.path, name))
         place.path = None
     for child in place.children.values():
-        _unroll(child, cwd)
+        _unroll(child, locator)

@@ -7,13 +7,16 @@ import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cdr_plugin import kernel
 from cdr_plugin.archiver.exclude import Excluder, display
+from cdr_plugin.archiver.mapped import Locator
 from cdr_plugin.archiver.options import ArchiveOptions
 from cdr_plugin.archiver.stats import (
     DEVICE_AND_INODE,
     DIRECTORY,
+    SIZE,
     SOCKET,
     UNKNOWN,
     devices,
@@ -24,8 +27,11 @@ from cdr_plugin.archiver.stats import (
     sizes,
     without,
 )
-from cdr_plugin.archiver.targets import Place, absolute
+from cdr_plugin.archiver.targets import Place
 from cdr_plugin.model.blobs import BlobId
+
+if TYPE_CHECKING:
+    from cdr_plugin.archiver.stream import Stream
 
 ReportError = Callable[[str, str], None]
 """(item, what happened); counts as an error of the run."""
@@ -40,7 +46,7 @@ class Folder:
     ``paths`` gives (path to open, path to show) of each entry where the folder is part of the
     layout of targets; elsewhere entries are found below ``path`` and shown below ``shown``.
     ``trees`` holds the tree IDs of finished subfolders by name, ``lost`` the names of those that
-    could not be scanned.
+    could not be scanned. ``stream`` gives the content of the only file in it.
     """
 
     key: bytes
@@ -57,6 +63,7 @@ class Folder:
     atimes: dict[bytes, tuple[int, int]] = field(default_factory=dict)
     trees: dict[bytes, BlobId] = field(default_factory=dict)
     lost: set[bytes] = field(default_factory=set)
+    stream: Stream | None = None
 
     def __post_init__(self) -> None:
         self.kinds = kinds_of(self.stats)
@@ -90,13 +97,13 @@ class Walker:
     def __init__(
         self,
         options: ArchiveOptions,
-        cwd: bytes,
+        locator: Locator,
         targets: list[bytes],
         excluder: Excluder,
         report: ReportError,
     ) -> None:
         self._options = options
-        self._cwd = cwd
+        self._locator = locator
         self._excluder = excluder
         self._report = report
         self._own = [DEVICE_AND_INODE.pack(device, inode) for device, inode in options.own]
@@ -148,6 +155,9 @@ class Walker:
             stats=stats,
             scanned_ns=scanned_ns,
         )
+        grafts = self._locator.grafts(folder.shown)
+        if grafts:
+            self._graft(folder, grafts)
         if self._devices:
             folder.allowed_device = self._allowed_device(folder.shown)
         self._select(folder)
@@ -155,12 +165,23 @@ class Walker:
             self._read_atimes(folder)
         return folder
 
+    def _graft(self, folder: Folder, grafts: dict[bytes, bytes]) -> None:
+        """Let entries be what is found elsewhere, whether or not there is something of their name here."""
+        records = {name: folder.stats[SIZE * i : SIZE * i + SIZE] for i, name in enumerate(folder.names)}
+        records |= {name: pack_stat(os.lstat(now)) for name, now in grafts.items()}
+        folder.names = sorted(records)
+        folder.stats = b"".join(records[name] for name in folder.names)
+        folder.kinds = kinds_of(folder.stats)
+        here = {name: (os.path.join(folder.path, name), os.path.join(folder.shown, name)) for name in folder.names}
+        folder.paths = here | {name: (now, here[name][1]) for name, now in grafts.items()}
+
     def _select(self, folder: Folder) -> None:
         drop: set[int] = set()
         for own in self._own:
             drop.update(find_inode(folder.stats, own))
+        folder.stats = self._locator.stable(folder.stats)
         if self._excluder.by_name:
-            drop |= self._excluder.names(folder.shown, folder.names)
+            drop |= self._excluder.names(folder.shown, folder.path, folder.names)
         if SOCKET in folder.kinds:
             drop.update(positions(folder.kinds, SOCKET))
         if UNKNOWN in folder.kinds:
@@ -188,7 +209,7 @@ class Walker:
         found = devices(folder.stats)
         if found.count(allowed) == len(found):
             return set()
-        mount_points = os.lstat(folder.path).st_dev == allowed
+        mount_points = self._locator.device(os.lstat(folder.path).st_dev) == allowed
         return {
             i
             for i, device in enumerate(found)
@@ -231,13 +252,12 @@ class Walker:
     def _place_record(self, folder: Folder, name: bytes, place: Place) -> bytes | None:
         """Note an entry of the layout; None when it is excluded or cannot be had."""
         typed = place.path if place.path is not None else place.info_path
-        shown = absolute(typed, self._cwd)
-        if place.path is not None and self._excluder.by_name and self._excluder.target(shown):
+        shown, path = self._locator.shown(typed), self._locator.opened(typed)
+        if place.path is not None and self._excluder.by_name and self._excluder.target(shown, self._beside(shown)):
             return None
-        path = os.path.join(self._cwd, typed)
         try:
             st = os.lstat(path) if place.path is not None else os.stat(path)
-            if _is_same(shown, st, follow=place.path is None):
+            if self._locator.mapped(shown) is None and _is_same(shown, st, follow=place.path is None):
                 path = shown
             if place.path is not None and self._leaves_out(shown, st):
                 return None
@@ -249,7 +269,11 @@ class Walker:
         folder.places[name] = place
         if self._options.with_atime:
             folder.atimes[name] = divmod(st.st_atime_ns, 10**9)
-        return pack_stat(st)
+        return self._locator.stable(pack_stat(st))
+
+    def _beside(self, shown: bytes) -> bytes:
+        """The folder in which a target stands, as it is opened."""
+        return self._locator.opened(os.path.dirname(shown))
 
     def _leaves_out(self, shown: bytes, st: os.stat_result) -> bool:
         if (st.st_dev, st.st_ino) in self._options.own or stat.S_ISSOCK(st.st_mode):
@@ -259,20 +283,21 @@ class Walker:
         if limit is not None and st.st_size > limit and not is_directory:
             return True
         allowed = self._allowed_device(shown)
-        if allowed is None or st.st_dev == allowed:
+        if allowed is None or self._locator.device(st.st_dev) == allowed:
             return False
-        return not is_directory or os.lstat(os.path.dirname(shown)).st_dev != allowed
+        return not is_directory or self._locator.device(os.lstat(self._beside(shown)).st_dev) != allowed
 
     # --- devices
 
     def _target_devices(self, targets: list[bytes]) -> dict[bytes, int]:
-        """The device of each target, by absolute path."""
+        """The device of each target, and of what is mapped, by absolute path."""
         found = {}
-        for target in targets:
+        for target in [*targets, *self._locator.places()]:
             try:
-                found[absolute(target, self._cwd)] = os.lstat(os.path.join(self._cwd, target)).st_dev
+                device = os.lstat(self._locator.opened(target)).st_dev
             except OSError:
                 continue  # vanished just now: laying it out reports it
+            found[self._locator.shown(target)] = self._locator.device(device)
         return found
 
     def _allowed_device(self, shown: bytes) -> int | None:
