@@ -295,11 +295,27 @@ class TransportPlugin(ABC):
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether something is convenient now; ``reason`` reads "waiting for ..." when it is not,
-    ``ask_again_s`` is when asking again makes sense, in seconds."""
+    ``ask_again_s`` is when asking again makes sense, in seconds: when it may begin to be convenient, or
+    when it may end to be."""
 
     convenient: bool
     reason: str = ""
     ask_again_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What a condition is asked about: ``now_s`` and ``last_done_s`` in seconds since 1970, the latter None
+    when it was never done. Clocks jump: ``last_done_s`` may lie in the future."""
+
+    now_s: float
+    last_done_s: float | None = None
+    storages: Sequence[str] = ()
+    """URLs of the storages that the work needs."""
+    answers: Callable[[str], bool] = lambda _url: True
+    """Does the storage at this URL answer? Takes as long as the network does, within a limit."""
+    is_under_way: bool = False
+    """The work has begun and may be interrupted; what it loads itself is no reason to."""
 
 
 class Condition(ABC):
@@ -309,11 +325,13 @@ class Condition(ABC):
 
     @abstractmethod
     def check(self, value: Any) -> None:
-        """ConfigError when ``value`` is not what this key takes."""
+        """ConfigError when ``value``, as TOML has it, is not what this key takes; the text reads
+        "expected ..., not ..."."""
 
     @abstractmethod
-    def ask(self, value: Any, now_s: float, last_done_s: float | None) -> Verdict:
-        """Is it convenient at ``now_s`` (seconds since 1970), given when it was last done?"""
+    def ask(self, value: Any, occasion: Occasion) -> Verdict:
+        """Is it convenient now? ``value`` has been checked. Changes nothing, since showing a status asks
+        too. What this kind of machine does not have (a battery) stands in nobody's way."""
 
 
 # --- repository formats -----------------------------------------------------------------------
