@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 class Context:
     """One run of one command. Whatever costs time is made when it is first asked for."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, load: Callable[[], Config] | None = None) -> None:
+        """``load`` gives the configuration where it is not to be read from the file that the options name."""
+        self._load = load
         self.options = options
         """Common options and those that the command declared."""
         self.output = Output(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
@@ -25,6 +28,8 @@ class Context:
     @cached_property
     def config(self) -> Config:
         """The configuration file; ConfigError."""
+        if self._load is not None:
+            return self._load()
         from cdr_plugin.config import load_config
 
         return load_config(self.options.config)

@@ -6,10 +6,14 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from cdr_plugin import __version__
 from cdr_plugin.errors import CdrError
+
+if TYPE_CHECKING:
+    from cdr_plugin.config import Config
 
 EXIT_CRASHED = 2
 EXIT_INTERRUPTED = 130
@@ -17,13 +21,14 @@ EXIT_BROKEN_PIPE = 141
 """128 + SIGPIPE: what a program gets that does not catch it, as in ``cdr snapshots | head -1``."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of ``cdr`` with these arguments; see docs for their meaning."""
+def main(argv: Sequence[str] | None = None, load: Callable[[], Config] | None = None) -> int:
+    """The exit code of ``cdr`` with these arguments; see docs for their meaning. ``load`` gives the
+    configuration where it is not to be read from its file."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:  # without argparse, which takes half of the time
         return _print_version()
     try:
-        code = _run(arguments)
+        code = _run(arguments, load)
         sys.stdout.flush()
         return code
     except SystemExit as leaving:  # argparse, after --help
@@ -41,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(f"unexpected {reason}{advice}", EXIT_CRASHED, arguments)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], load: Callable[[], Config] | None) -> int:
     from .parser import parse
 
     command, options = parse(arguments)
@@ -49,7 +54,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     from .context import Context
 
-    with Context(options) as context:
+    with Context(options, load) as context:
         return command.load().run(context)
 
 

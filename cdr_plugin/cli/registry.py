@@ -62,6 +62,7 @@ COMMANDS: dict[str, Command] = {
         Command("backup", "make a version; works offline"),
         Command("send", "send what waits in the transfer queue"),
         Command("receive", "take from inboxes, reduce, store or pass on"),
+        Command("run", "the agent: all of this whenever it is convenient, until told to stop"),
         Command("status", "what is where and what waits for what"),
         Command("snapshots", "list the versions in the repository"),
         Command("restore", "bring back files of a version"),

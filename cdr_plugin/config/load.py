@@ -32,7 +32,7 @@ def load_config(path: Path | None = None) -> Config:
     """The configuration in ``path``, else in the first of $CDR_CONFIG, ./cdr.toml and
     ~/.config/cdr/cdr.toml; ConfigError names file, line and key."""
     file = (find_config() if path is None else path).absolute()
-    return parse_config(_read(file), file)
+    return parse_config(read_text(file), file)
 
 
 def find_config() -> Path:
@@ -100,7 +100,8 @@ def _user_folder(variable: str, default: str) -> Path:
     return (base if base.is_absolute() else Path("~").expanduser() / default) / "cdr"
 
 
-def _read(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """The text of a configuration, whatever it says; ConfigError."""
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_BYTES + 1)

@@ -1,0 +1,44 @@
+"""The configuration that is in force: as it was read, not as the file may be by now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdr_plugin.agent.surroundings import stamp
+from cdr_plugin.config import Config, TierConfig
+from cdr_plugin.config.load import find_config, parse_config, read_text
+from cdr_plugin.errors import NotEnrolledError
+from cdr_plugin.unbuilt import refuse_unbuilt
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A configuration that holds together, for the tiers that were chosen."""
+
+    text: str
+    stamp: tuple[int, ...]
+    """Of the file, from before it was read."""
+    config: Config
+    tiers: tuple[TierConfig, ...]
+
+    @property
+    def file(self) -> Path:
+        return self.config.path
+
+
+def load(path: Path | None, names: Sequence[str]) -> InForce:
+    """``path`` or the default file; ``names`` of tiers, all when empty. ConfigError, UserError; NotEnrolledError
+    for a tier that was not initialised (or whose disk is not there)."""
+    file = (find_config() if path is None else path).absolute()
+    before = stamp(file)
+    text = read_text(file)
+    config = parse_config(text, file)
+    chosen = {config.tier(name).name for name in names} or set(config.tiers)
+    tiers = tuple(tier for tier in config.tiers.values() if tier.name in chosen)
+    for tier in tiers:
+        refuse_unbuilt(tier)
+        if not tier.state.is_dir():
+            raise NotEnrolledError(f"tier {tier.name}: no state in {tier.state}; run 'cdr init', or mount its disk")
+    return InForce(text, before, config, tiers)

@@ -1,0 +1,29 @@
+"""When a client last made a version, whoever asked for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cdr_plugin.client.state import ClientState
+from cdr_plugin.errors import CdrError
+from cdr_plugin.model.times import parse_time
+
+
+def newest_version_s(state_folder: Path) -> float | None:
+    """Seconds since 1970 when its newest version was begun; None when there is none, or it cannot be told."""
+    if not (state_folder / "state.db").exists():
+        return None
+    try:
+        state = ClientState(state_folder)
+    except CdrError:
+        return None  # the backup says what is wrong with it
+    try:
+        newest = state.newest_version()
+        if newest is None:
+            return None
+        seconds, nanoseconds = parse_time(newest.time)
+    except CdrError:
+        return None
+    finally:
+        state.close()
+    return seconds + nanoseconds / 1e9

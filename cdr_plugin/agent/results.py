@@ -1,0 +1,40 @@
+"""What the summary of a job says: whether anything was done, and in one line for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cdr_plugin.agent.jobs import JobKind
+from cdr_plugin.cli.formatting import format_bytes
+
+
+def did_something(kind: JobKind, summary: Mapping[str, Any]) -> bool:
+    """Something that others build on, or that people want to read of."""
+    match kind:
+        case JobKind.BACKUP:
+            return summary.get("version") is not None
+        case JobKind.SEND:
+            return _count(summary, "segments_sent") > 0
+        case JobKind.RECEIVE:
+            return _count(summary, "bytes_in") + _count(summary, "versions_stored") > 0
+
+
+def in_words(kind: JobKind, summary: Mapping[str, Any]) -> str:
+    """``version 12: 3 files new, 1 changed; 1.234 MiB to travel``."""
+    match kind:
+        case JobKind.BACKUP:
+            files = f"{_count(summary, 'files_new')} files new, {_count(summary, 'files_changed')} changed"
+            travel = format_bytes(_count(summary, "spooled_bytes"))
+            return f"version {summary.get('version')}: {files}; {travel} to travel"
+        case JobKind.SEND:
+            sent = f"{_count(summary, 'segments_sent')} segments sent, {format_bytes(_count(summary, 'bytes_sent'))}"
+            return f"{sent}; {_count(summary, 'segments_waiting')} wait"
+        case JobKind.RECEIVE:
+            stored = f"{_count(summary, 'versions_stored')} versions stored"
+            return f"{format_bytes(_count(summary, 'bytes_in'))} taken, {stored}"
+
+
+def _count(summary: Mapping[str, Any], name: str) -> int:
+    value = summary.get(name)
+    return value if isinstance(value, int) else 0
