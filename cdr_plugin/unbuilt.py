@@ -14,7 +14,6 @@ _PIN_FOR_S = 180 * 86400
 
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("source.map", lambda t: t.source and t.source.map),
-    ("source.when", lambda t: t.source and t.source.when),
     ("spool.max_size", lambda t: t.spool.max_size),
     ("forward.to with several storages", lambda t: t.forward and len(t.forward.to) > 1),
     ("forward.release other than 'committed'", lambda t: t.forward and t.forward.release != "committed"),
