@@ -194,14 +194,24 @@ static size_t find_slot(const struct index *x, uint64_t value)
     return slot;
 }
 
-/* The first block with this hash, `value` being one of roll_block's. */
-static inline uint32_t find_block(const struct index *x, uint64_t value)
+/* The first block with this hash, or NO_BLOCK. */
+static HOT uint32_t find_block(const struct index *x, uint64_t value)
 {
-    uint64_t bit = mix(value = reduce61(value)) >> (64 - x->filter_bits);
-    if (!(x->filter[bit / 64] >> (bit % 64) & 1))
-        return NO_BLOCK;
     uint32_t entry = x->slots[find_slot(x, value)];
     return entry ? (entry >> TAG_BITS) - 1 : NO_BLOCK;
+}
+
+/* What a search looks at for each position, in registers. */
+struct filter {
+    const uint64_t *bits;
+    unsigned shift;
+};
+
+/* Can there be a block with this hash? `value` is one of roll_block's. */
+static inline bool passes(struct filter f, uint64_t value)
+{
+    uint64_t bit = mix(reduce61(value)) >> f.shift;
+    return f.bits[bit / 64] >> (bit % 64) & 1;
 }
 
 static void index_blocks(struct index *x)
@@ -241,26 +251,31 @@ struct hit {
 
 #define NO_HIT ((struct hit){.at = SIZE_MAX, .block = NO_BLOCK})
 
+/* Remember the foremost position where a block really is. */
+static HOT void look(const struct index *x, uint64_t value, size_t at, struct hit *best)
+{
+    if (at >= best->at)
+        return;
+    uint32_t block = find_block(x, reduce61(value));
+    if (block != NO_BLOCK)
+        *best = (struct hit){at, block};
+}
+
 static HOT struct hit roll_one(const struct index *x, const uint8_t *data, size_t from, size_t count)
 {
     const struct block_hash *h = x->hash;
+    const struct filter filter = {x->filter, 64 - x->filter_bits};
     uint64_t value = hash_run(h, data + from, h->size);
+    struct hit best = NO_HIT;
     for (size_t at = from;; at++) {
-        uint32_t block = find_block(x, value);
-        if (UNLIKELY(block != NO_BLOCK))
-            return (struct hit){at, block};
+        if (UNLIKELY(passes(filter, value))) {
+            look(x, value, at, &best);
+            if (best.at == at)
+                return best;
+        }
         if (at + 1 == from + count)
-            return NO_HIT;
+            return best;
         value = roll_block(h, value, data[at + h->size], data[at]);
-    }
-}
-
-static inline void look(const struct index *x, uint64_t value, size_t at, struct hit *best)
-{
-    if (at < best->at) {
-        uint32_t block = find_block(x, value);
-        if (UNLIKELY(block != NO_BLOCK))
-            *best = (struct hit){at, block};
     }
 }
 
@@ -269,18 +284,24 @@ static inline void look(const struct index *x, uint64_t value, size_t at, struct
 static HOT struct hit roll_lanes(const struct index *x, const uint8_t *data, size_t from, size_t stride)
 {
     const struct block_hash *h = x->hash;
+    const struct filter filter = {x->filter, 64 - x->filter_bits};
     const uint8_t *d0 = data + from, *d1 = d0 + stride, *d2 = d1 + stride, *d3 = d2 + stride;
     const size_t size = h->size;
     uint64_t v0 = hash_run(h, d0, size), v1 = hash_run(h, d1, size);
     uint64_t v2 = hash_run(h, d2, size), v3 = hash_run(h, d3, size);
     struct hit best = NO_HIT;
     for (size_t i = 0;; i++) {
-        look(x, v0, from + i, &best);
-        if (UNLIKELY(best.at == from + i))
-            return best;
-        look(x, v1, from + stride + i, &best);
-        look(x, v2, from + 2 * stride + i, &best);
-        look(x, v3, from + 3 * stride + i, &best);
+        if (UNLIKELY(passes(filter, v0))) {
+            look(x, v0, from + i, &best);
+            if (best.at == from + i)
+                return best;
+        }
+        if (UNLIKELY(passes(filter, v1)))
+            look(x, v1, from + stride + i, &best);
+        if (UNLIKELY(passes(filter, v2)))
+            look(x, v2, from + 2 * stride + i, &best);
+        if (UNLIKELY(passes(filter, v3)))
+            look(x, v3, from + 3 * stride + i, &best);
         if (i + 1 == stride)
             return best;
         v0 = roll_block(h, v0, d0[i + size], d0[i]);

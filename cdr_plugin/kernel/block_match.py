@@ -62,7 +62,7 @@ class BlockSigner:
     def hash(self, run: bytes) -> int:
         """Of any run of bytes, 0 to 2^61 - 2."""
         odd = len(run) % _STRETCH
-        value = sum(map(mul, run[:odd], self._powers[_STRETCH - odd :]))
+        value: int = sum(map(mul, run[:odd], self._powers[_STRETCH - odd :]))
         for at in range(odd, len(run), _STRETCH):
             value = (value * self._stretch_power + sum(map(mul, run[at : at + _STRETCH], self._powers))) % PRIME
         return value % PRIME

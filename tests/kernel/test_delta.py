@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from types import ModuleType
 
 import pytest
@@ -29,7 +30,7 @@ def rows(kernel: ModuleType, old: bytes, cuts: list[int], size: int, shifts: lis
     signer = kernel.BlockSigner(POINT, size)
     ends = sorted({0, len(old), *(cut % (len(old) + 1) for cut in cuts)})
     found = []
-    for number, (at, end) in enumerate(zip(ends, ends[1:], strict=False)):
+    for number, (at, end) in enumerate(pairwise(ends)):
         phase = (at + shifts[number % len(shifts)]) % size
         found.append((at, end - at, phase, signer.sign(old[at:end], phase)))
     return found
@@ -50,7 +51,7 @@ def test_the_hash_is_the_polynomial(kernel: ModuleType, point: int, size: int) -
     for phase in (0, 1, size - 1):
         values = kernel.BlockSigner(point, size).sign(data, phase)
         ends = [0, *range(size - phase, len(data), size), len(data)]
-        expected = [plain_hash(data[a:b], point) for a, b in zip(ends, ends[1:], strict=False)]
+        expected = [plain_hash(data[a:b], point) for a, b in pairwise(ends)]
         assert [int.from_bytes(values[i : i + 8], "little") for i in range(0, len(values), 8)] == expected
 
 
@@ -63,7 +64,7 @@ def test_pages_match_in_place_though_blobs_are_cut_anywhere(kernel: ModuleType) 
     old = random.Random(1).randbytes(20_000)
     new = bytearray(old)
     new[5000] ^= 1
-    found = copies(kernel, rows(kernel, old, [3000, 9999], 512, [0]), new[3000:9999], 3000)
+    found = copies(kernel, rows(kernel, old, [3000, 9999], 512, [0]), bytes(new[3000:9999]), 3000)
     page = 5000 // 512 * 512
     assert found == [(0, page - 3000, 3000), (page + 512 - 3000, 9999 - page - 512, page + 512)]
 
@@ -112,7 +113,9 @@ def contents(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(contents(), st.lists(st.integers(0, 10_000), max_size=3), st.integers(0, 9000), st.sampled_from([512, 600, 1024]))
+@given(
+    contents(), st.lists(st.integers(0, 10_000), max_size=3), st.integers(0, 9000), st.sampled_from([512, 600, 1024])
+)
 def test_both_kernels_find_the_same_and_it_is_there(
     pair: tuple[bytes, bytes], cuts: list[int], offset: int, size: int
 ) -> None:
