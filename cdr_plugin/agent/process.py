@@ -116,7 +116,8 @@ class Process:
 
 def command_line(config_file: str, job: Job) -> list[str]:
     """The command that does ``job`` once."""
-    own = [sys.executable, "-m", "cdr_plugin.agent.job_main", config_file]
+    # -P: whatever lies in the folder where the agent was started is no module of ours.
+    own = [sys.executable, "-P", "-m", "cdr_plugin.agent.job_main", config_file]
     return [*own, "-T", job.tier, "--json", job.kind.value]
 
 
