@@ -38,9 +38,10 @@ def client_tier(config: TierConfig, plugins: Plugins) -> ClientTier:
         spool=config.state / "spool",
         to=config.forward.to[0],
         methods=config.reduce.methods,
-        plugins=plugins,
+        plugins=plugins.limited(config.forward.limit),
         group=config.group,
         method_settings=config.reduce.settings,
+        keeps_copy=config.reduce.baseline == "copy",
     )
 
 
@@ -57,6 +58,8 @@ def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
         inboxes=config.receive.inbox,
         to=config.forward.to[0],
         plugins=plugins,
+        receive_limit=config.receive.limit,
+        forward_limit=config.forward.limit,
     )
 
 
@@ -67,7 +70,7 @@ def top_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Repo
     if tier.store is None or tier.receive is None:
         raise ConfigError(f"tier {tier.name}: a top tier needs both 'receive' and 'store'")
     refuse_unbuilt(tier)
-    groups = groups_of(config, tier)
+    groups, limited = groups_of(config, tier), plugins.limited(tier.receive.limit)
     if len(groups) > 1 and "{group}" not in tier.store.repository:
         raise ConfigError(f"tier {tier.name}: several groups need '{{group}}' in 'store.repository': nothing crosses")
     for group in groups:
@@ -82,7 +85,7 @@ def top_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Repo
             format=tier.store.format,
             repository=tier.store.repository_of(group),
             options=repository_options(tier.store, group, tier.state / group / "repository", reporter),
-            plugins=plugins,
+            plugins=limited,
         )
 
 

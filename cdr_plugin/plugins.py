@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import pluggy
@@ -28,6 +29,9 @@ from cdr_plugin.contracts import (
     TransportPlugin,
 )
 from cdr_plugin.errors import PluginError
+
+if TYPE_CHECKING:
+    from cdr_plugin.transports.throttle import TokenBucket
 
 T = TypeVar("T", ReductionMethod, TransportPlugin, Condition, RepositoryFormat)
 
@@ -64,6 +68,7 @@ class Plugins:
         self._manager: pluggy.PluginManager | None = None
         self._infos: list[PluginInfo] = []
         self._objects: dict[tuple[str, str], Any] = {}
+        self._bucket: TokenBucket | None = None
 
     def _load(self) -> pluggy.PluginManager:
         if self._manager is None:
@@ -127,7 +132,24 @@ class Plugins:
     def transport(self, url: str, settings: Settings | None = None, *, create: bool = False) -> Transport:
         """Open the storage at ``url``; a plain path is a ``file:`` URL."""
         plugin: TransportPlugin = self._find("transport", _scheme(url))
-        return plugin.open(url, settings or {}, create=create)
+        storage = plugin.open(url, settings or {}, create=create)
+        if self._bucket is None:
+            return storage
+        from cdr_plugin.transports.throttle import ThrottledTransport
+
+        return ThrottledTransport(storage, self._bucket)
+
+    def limited(self, rate: int | None) -> Plugins:
+        """The same plugins, whose storages together move at most ``rate`` bytes per second: nothing that
+        opens one gets around the limit. None: these."""
+        if rate is None:
+            return self
+        from cdr_plugin.transports.throttle import TokenBucket
+
+        self._load()
+        other = copy(self)
+        other._bucket = TokenBucket(rate)
+        return other
 
     def transport_plugin(self, url: str) -> TransportPlugin:
         found: TransportPlugin = self._find("transport", _scheme(url))

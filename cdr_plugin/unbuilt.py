@@ -13,16 +13,11 @@ from cdr_plugin.errors import ConfigError
 _PIN_FOR_S = 180 * 86400
 
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
-    ("source.map", lambda t: t.source and t.source.map),
     ("spool.max_size", lambda t: t.spool.max_size),
     ("forward.to with several storages", lambda t: t.forward and len(t.forward.to) > 1),
     ("forward.release other than 'committed'", lambda t: t.forward and t.forward.release != "committed"),
-    ("forward.limit", lambda t: t.forward and t.forward.limit),
-    ("forward.when", lambda t: t.forward and t.forward.when),
     ("receive.layout other than 'per-client'", lambda t: t.receive and t.receive.layout != "per-client"),
-    ("receive.when", lambda t: t.receive and t.receive.when),
     ("receive.max_size", lambda t: t.receive and t.receive.max_size),
-    ("receive.limit", lambda t: t.receive and t.receive.limit),
     ("receive.retain", lambda t: t.receive and t.receive.retain != RetainConfig()),
     ("receive.agentless", lambda t: t.receive and t.receive.agentless),
     ("reduce.methods of an intermediate tier", lambda t: not t.source and t.forward and t.reduce.methods),

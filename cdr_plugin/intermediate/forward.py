@@ -11,11 +11,11 @@ where it went; every step can be repeated. Heads travel behind the segments that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdr_plugin.contracts import ObjectInfo, Transport
+from cdr_plugin.contracts import ObjectInfo, Transport, Verdict
 from cdr_plugin.errors import CdrError, FormatError, NotFoundError
 from cdr_plugin.files import TEMPORARY_PREFIX, storage_error, sync_folder
 from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
@@ -25,11 +25,13 @@ from cdr_plugin.reporter import Reporter
 
 @dataclass(slots=True)
 class Moved:
-    """What one run moved: segments, their bytes, and answers that were new below."""
+    """What one run moved: segments, their bytes, and answers that were new below. ``waiting_for``: why it
+    ended before all was moved."""
 
     segments: int = 0
     bytes: int = 0
     answers: int = 0
+    waiting_for: str = ""
 
     def add(self, other: Moved) -> None:
         self.segments += other.segments
@@ -84,18 +86,29 @@ def _take_object(inbox: Transport, info: ObjectInfo, spool_folder: Path) -> None
     inbox.delete(info.name)
 
 
-def send(spool: Transport, spool_folder: Path, above: Transport, reporter: Reporter) -> Moved:
+def send(
+    spool: Transport, spool_folder: Path, above: Transport, reporter: Reporter, may_go_on: Callable[[], Verdict]
+) -> Moved:
     """Put what is spooled into the storage above; segments leave the spool, heads stay for comparison."""
     moved = Moved()
     for info, name in _in_order(spool.list(CLIENTS), reporter):
         if isinstance(name, HeadName):
             _copy_if_new(spool, above, info)
             continue
+        verdict = may_go_on()
+        if not verdict.convenient:
+            moved.waiting_for = verdict.reason
+            break  # heads that name what is not there yet stay, too
         above.put_file(info.name, spool_folder / info.name)
         spool.delete(info.name)
         _count(moved, info, name)
         reporter.progress(segments_sent=moved.segments, bytes_sent=moved.bytes)
     return moved
+
+
+def arrivals(inbox: Transport) -> Iterator[ObjectInfo]:
+    """What lies in an inbox to be taken; heads stay there."""
+    return (info for info in inbox.list(CLIENTS) if not info.name.endswith("/head"))
 
 
 def waiting(spool: Transport) -> tuple[int, int]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from cdr_plugin.contracts import Transport
+from cdr_plugin.contracts import Transport, Verdict
 from cdr_plugin.files import exclusive, remove_temporaries
-from cdr_plugin.intermediate.forward import Moved, bring_answers, send, take, waiting
+from cdr_plugin.intermediate.forward import Moved, arrivals, bring_answers, send, take, waiting
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.tier_state import TierState
 
 
 @dataclass
@@ -23,6 +25,14 @@ class IntermediateTier:
     inboxes: Sequence[str]
     to: str
     plugins: Plugins
+    receive_limit: int | None = None
+    """Bytes per second from the inboxes, as ``forward_limit`` to the storage above."""
+    forward_limit: int | None = None
+
+    @cached_property
+    def state(self) -> TierState:
+        """When it last did what. Apart from that of a client in the same folder."""
+        return TierState(self.state_folder / "intermediate", "", 1)
 
     @property
     def spool(self) -> Path:
@@ -38,21 +48,30 @@ class IntermediateTier:
 
     def receive(self, reporter: Reporter) -> Moved:
         """Take what the inboxes hold into the spool."""
-        total = Moved()
+        total, plugins = Moved(), self.plugins.limited(self.receive_limit)
         with self._working() as spool, ExitStack() as stack:
             for url in self.inboxes:
-                inbox = stack.enter_context(self.plugins.transport(url))
+                inbox = stack.enter_context(plugins.transport(url))
                 total.add(take(inbox, spool, self.spool, reporter))
         return total
 
-    def send(self, reporter: Reporter) -> Moved:
-        """Put the spool into the storage above, and bring answers down."""
+    def send(self, reporter: Reporter, may_go_on: Callable[[], Verdict] = lambda: Verdict(True)) -> Moved:
+        """Put the spool into the storage above, and bring answers down. ``may_go_on`` is asked before each
+        segment; when it says no, the rest waits, and the result says for what."""
         with self._working() as spool, ExitStack() as stack:
-            above = stack.enter_context(self.plugins.transport(self.to))
-            moved = send(spool, self.spool, above, reporter)
+            above = stack.enter_context(self.plugins.limited(self.forward_limit).transport(self.to))
+            moved = send(spool, self.spool, above, reporter, may_go_on)
             inboxes = [stack.enter_context(self.plugins.transport(url)) for url in self.inboxes]
             moved.answers = bring_answers(above, inboxes, reporter)
         return moved
+
+    def has_arrivals(self) -> bool:
+        """Does anything wait in an inbox to be taken?"""
+        for url in self.inboxes:
+            with self.plugins.transport(url) as inbox:
+                if any(arrivals(inbox)):
+                    return True
+        return False
 
     def queue(self) -> tuple[int, int]:
         """Segments and bytes that wait in the spool."""
