@@ -72,6 +72,10 @@ MAX_RECEIPT_VERSIONS = 10_000
 MAX_RECEIPT_BLOBS = 65536
 """Missing blobs named in one receipt (2.1 MiB); the rest is named once these have come."""
 MAX_REASON_CHARS = 500
+STANDING_VERSION_BYTES = 40
+"""Number and record hash of a version."""
+MAX_STANDING_VERSIONS = 1000
+"""Versions named by a standing, the newest (40 KB); it is read at every contact."""
 MAX_BASELINE_PARTS = 65536
 """Named by one manifest, 2 MiB of hashes: 6.5 billion blobs."""
 MAX_BASELINE_BLOBS = 100_000

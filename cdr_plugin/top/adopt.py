@@ -201,20 +201,19 @@ class _Adoption:
                 yield key
 
     def _newest(self) -> VersionRow | None:
-        """The version that the client's next one follows: never one behind a gap in the numbers."""
-        newest: VersionRow | None = None
+        """The version that the client's next one follows: never one whose own predecessors are not here."""
+        fitting: dict[bytes, VersionRow] = {}
         for row in self._rows.versions():
-            waits = row.state is VersionState.PENDING
-            if row.state is VersionState.REJECTED or (waits and row.number != (newest.number + 1 if newest else 1)):
-                continue
-            newest = row
-        return newest
+            stray = row.state is VersionState.PENDING and row.previous and row.previous not in fitting
+            if row.state is not VersionState.REJECTED and not stray:
+                fitting[row.hash] = row
+        return max(fitting.values(), key=lambda row: row.rank, default=None)
 
     def _tree_of(self, newest: VersionRow | None) -> bytes:
         """Its root tree, as far as a snapshot says; else empty."""
         if newest is not None:
             for version in self._repo.versions:
-                if any(t.number == newest.number for t in tags_of(version, self._client.fingerprint)):
+                if any(t.record_hash == newest.hash for t in tags_of(version, self._client.fingerprint)):
                     return bytes.fromhex(version.snapshot.tree)
         return b""
 

@@ -1,12 +1,13 @@
-"""Writing a client's receipt: cumulative, so that any one of them may be lost."""
+"""Writing a client's receipt: cumulative, so that any one of them may be lost. It goes into every inbox in
+which the client has a folder, since each of them may be the only one that it reaches."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import NotFoundError
+from cdr_plugin.errors import NotFoundError, RemoteError
 from cdr_plugin.identity.register import Client
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.parcel.head import Head, HeadParcel
@@ -20,7 +21,8 @@ from cdr_plugin.parcel.receipt import (
     write_receipt,
 )
 from cdr_plugin.parcel.receipt import VersionState as Answered
-from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
+from cdr_plugin.top.inbox import Inboxes
+from cdr_plugin.top.state import ClientRows, VersionRow, VersionState, newest_committed
 from cdr_plugin.top.tier import TopTier
 
 _RECENT_VERSIONS = 1000
@@ -37,13 +39,16 @@ _STATES = {
 
 
 class Answerer:
-    """Writes receipts for one client into one inbox."""
+    """Writes receipts for one client into those of the inboxes that are its ``homes``."""
 
-    def __init__(self, top: TopTier, client: Client, rows: ClientRows, inbox: Transport) -> None:
+    def __init__(
+        self, top: TopTier, client: Client, rows: ClientRows, inboxes: Inboxes, homes: Sequence[Transport]
+    ) -> None:
         self._top = top
         self._client = client
         self._rows = rows
-        self._inbox = inbox
+        self._inboxes = inboxes
+        self._homes = homes
         self._folder = folder_id(client.key, top.group)
         self._waits = False
         self._missing_left = self._rejected_left = 0
@@ -51,15 +56,16 @@ class Answerer:
     def write(self, head: Head | None, present: Set[tuple[bytes, int]]) -> int:
         """Write the receipt for what is durable now; how many blobs it calls missing.
 
-        ``present``: segments that lay in the inbox when it was listed, taken or not. While one of
-        them waits, the head does not count as answered: it might vanish before it is taken.
+        ``present``: segments that lay in an inbox when it was listed, taken or not. While one of
+        them waits, the head does not count as answered: it might vanish before it is taken. As long as an
+        inbox cannot be reached, what is not in the others is not missing.
         """
         self._waits = False
         self._missing_left, self._rejected_left = MAX_NAMED_MISSING, MAX_NAMED_REJECTED
         parcels = [self._parcel(parcel, present) for parcel in (head.parcels if head else ())]
         missing = sorted(self._rows.missing())[:MAX_RECEIPT_BLOBS]
         versions = self._rows.versions()
-        newest = max((v for v in versions if v.state is VersionState.COMMITTED), key=_number, default=None)
+        newest = newest_committed(versions)
         receipt = Receipt(
             serial=self._top.state.next_serial(f"receipt:{self._client.fingerprint.hex()}"),
             parcels=parcels,
@@ -77,8 +83,10 @@ class Answerer:
             issued_s=int(time.time()),
         )
         name = answer_name(self._folder, Answer.RECEIPT)
-        self._inbox.put(name, data, overwrite=True)
-        if head is not None and not self._waits:
+        for inbox in self._inboxes.reachable(self._homes):
+            with self._inboxes.using(inbox):
+                inbox.put(name, data, overwrite=True)
+        if head is not None and not self._waits and not self._inboxes.failures:
             self._top.state.put({f"answered:{self._client.fingerprint.hex()}": str(head.serial)})
         return len(missing)
 
@@ -112,16 +120,19 @@ class Answerer:
         )
 
     def _has_arrived(self, parcel_id: bytes, index: int) -> bool:
-        """Whether a segment came after the inbox was listed; heads are read later than that."""
-        try:
-            self._inbox.stat(segment_name(self._folder, parcel_id, index))
-        except NotFoundError:
-            return False
-        return True
-
-
-def _number(row: VersionRow) -> int:
-    return row.number
+        """Whether a segment came after the inboxes were listed; heads are read later than that."""
+        if self._inboxes.failures:
+            return True  # it may lie where we cannot look
+        name = segment_name(self._folder, parcel_id, index)
+        for inbox in self._inboxes:
+            try:
+                inbox.stat(name)
+            except NotFoundError:
+                continue
+            except RemoteError:
+                return True
+            return True
+        return False
 
 
 def _version(row: VersionRow) -> VersionReceipt:

@@ -1,10 +1,14 @@
-"""Committing versions: in number order, each when everything it reaches is possessed and stored."""
+"""Committing versions: each behind the one that it follows, when everything it reaches is possessed and stored.
+
+Versions follow each other by the hash of the record before. Numbers go up by one along such a chain, and are
+given twice where chains part: see 'Forks' in docs/design/top-tier.md.
+"""
 
 from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from cdr_plugin.contracts import RepositoryPass, StoredVersion
@@ -24,7 +28,12 @@ RESERVED_TAGS = "cdr-"
 """What starts so is written by tiers alone: a client could claim another's versions otherwise."""
 MAX_REJECTED = 100
 """Rejected records that are remembered for the receipts of one client; a hostile one makes millions."""
-_FORK = "it does not follow the client's previous version: a fork of the client's history"
+MAX_STRAYS = 100
+"""Records of one client that wait for a predecessor of which nothing is known. An honest one has a few, as
+when storages are read in another order than they were written in."""
+FORK = "a fork: another version follows the same one (two machines with one identity, an older state, a lost one)"
+
+_NUMBER = "its number and its previous version contradict each other"
 
 _TAG = re.compile(r"cdr-version:([A-Za-z0-9_-]{22}):([1-9][0-9]{0,18}):([A-Za-z0-9_-]{43})", re.ASCII).fullmatch
 
@@ -74,11 +83,12 @@ def tags_of(version: StoredVersion, client: bytes) -> Iterator[VersionTag]:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A version whose snapshot is in the repository."""
+    """A version whose snapshot is in the repository; ``time`` as there (RFC 3339)."""
 
     number: int
     snapshot_id: str
     client: str
+    time: str
 
 
 class Committer:
@@ -92,14 +102,17 @@ class Committer:
         verifier: Verifier,
         note: Callable[[str], None],
         nothing_on_the_way: Callable[[], bool],
+        may_ask: Callable[[], bool],
     ) -> None:
-        """``nothing_on_the_way``: has everything arrived that the client says it sent?"""
+        """``nothing_on_the_way``: has everything arrived that the client says it sent? ``may_ask``: has
+        everything that it sent so far arrived, or is it known to be lost, so that what is missing now is?"""
         self._repo = repo
         self._rows = rows
         self._client = client
         self._verifier = verifier
         self._note = note
         self._nothing_on_the_way = nothing_on_the_way
+        self._may_ask = may_ask
 
     def run(self) -> list[Committed]:
         """Every version that can be committed now, lowest number first.
@@ -114,44 +127,45 @@ class Committer:
             if committed is None:
                 incomplete.append(row)
                 continue
-            for earlier in incomplete:
+            for earlier in [other for other in incomplete if other.number < row.number]:
                 self._close(earlier)
-            incomplete.clear()
+                incomplete.remove(earlier)
             done.append(committed)
+        if done and not incomplete:
+            self._rows.absolve()
         return done
 
     def _in_order(self) -> list[VersionRow]:
-        """Pending versions up to the first gap in the numbers.
-
-        Each names the one before: a record that came before its predecessor is checked here first.
-        """
+        """Pending versions each of which follows one that is settled, or one before it in the list."""
         versions = self._rows.versions()
-        settled = (VersionState.COMMITTED, VersionState.INCOMPLETE)
-        newest = max((v for v in versions if v.state in settled), key=lambda v: v.number, default=None)
-        found = []
+        known = {row.hash: row for row in versions}
+        found: dict[bytes, VersionRow] = {}
         for row in versions:
-            if row.state is not VersionState.PENDING:
-                continue
-            follows = row.number == (newest.number + 1 if newest else 1)
-            if not follows and not self._lost_those_before(row, newest, versions):
-                continue
-            if follows and newest is not None and self._record(row).previous != newest.hash:
-                self._rows.settle(row, VersionState.REJECTED, reason=_FORK)
-                self._note(f"client {self._client.name}: version {row.number} rejected: {_FORK}")
-                continue
-            found.append(row)
-            newest = row
-        return found
+            if row.state is VersionState.PENDING and self._may_follow(row, known.get(row.previous), found, versions):
+                found[row.hash] = row
+        return list(found.values())
 
-    def _lost_those_before(self, row: VersionRow, newest: VersionRow | None, versions: list[VersionRow]) -> bool:
-        """Were the versions between ``newest`` and ``row`` committed, and lost with state and repository?
+    def _may_follow(
+        self, row: VersionRow, before: VersionRow | None, found: dict[bytes, VersionRow], versions: list[VersionRow]
+    ) -> bool:
+        if not row.previous:
+            return True
+        if before is None:
+            return self._lost_those_before(row, versions)
+        if row.number != before.number + 1:  # it came before the one that it follows
+            self._rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=_NUMBER)
+            self._note(f"client {self._client.name}: version {row.number} rejected: {_NUMBER}")
+            return False
+        return before.state is not VersionState.PENDING or before.hash in found
+
+    def _lost_those_before(self, row: VersionRow, versions: list[VersionRow]) -> bool:
+        """Were the versions before this one committed, and lost with state and repository?
 
         What is known was then rebuilt from the repository, maybe an older copy of it, and no predecessor will come.
         """
-        is_rebuilt = newest is None or not newest.record
-        is_later = row.number > (newest.number if newest else 0)
-        rejected = any(v.number == row.number - 1 and v.state is VersionState.REJECTED for v in versions)
-        if not is_rebuilt or not is_later or rejected or not self._nothing_on_the_way():
+        settled = [v for v in versions if v.state in (VersionState.COMMITTED, VersionState.INCOMPLETE)]
+        is_rebuilt = not settled or any(not v.record for v in settled)
+        if not is_rebuilt or not self._nothing_on_the_way():
             return False
         self._note(
             f"client {self._client.name}: version {row.number} follows versions that are not in the repository any "
@@ -171,7 +185,7 @@ class Committer:
     def _commit(self, row: VersionRow) -> Committed | None:
         record = self._record(row)
         present = self._find(row)
-        base = self._base(row.number)
+        base = self._base(row)
         base_tree = BlobId(bytes.fromhex(base.snapshot.tree)) if base else None
         reached = reach(BlobId(record.tree), base_tree, self._sources())
         if reached.missing:
@@ -182,11 +196,15 @@ class Committer:
         self._rows.reach([_TREE + id_ for id_ in reached.trees])
         self._rows.reach(reached.data)
         self._rows.release(reached.trees)
-        self._rows.settle(row, VersionState.COMMITTED, snapshot=snapshot_id)
-        return Committed(row.number, snapshot_id, self._client.name)
+        reason = FORK if is_fork(row, self._rows.versions()) else ""
+        self._rows.settle(row, VersionState.COMMITTED, snapshot=snapshot_id, reason=reason)
+        return Committed(row.number, snapshot_id, self._client.name, row.time)
 
     def _want(self, row: VersionRow, missing: set[bytes]) -> None:
         """Ask for blobs; the same answer whether or not somebody else's copy is in the repository."""
+        if not self._may_ask():
+            self._rows.settle(row, VersionState.PENDING, reason="segments have not arrived yet")
+            return
         self._rows.disown(missing)
         self._rows.settle(row, VersionState.PENDING, reason=f"{len(missing)} blobs are missing")
         if row.reason != f"{len(missing)} blobs are missing":
@@ -200,10 +218,14 @@ class Committer:
         tag = str(VersionTag.of(self._client.fingerprint, row.number, row.hash))
         return next((v for v in self._repo.versions if tag in v.snapshot.tags), None)
 
-    def _base(self, number: int) -> StoredVersion | None:
-        """The client's newest earlier version whose snapshot is present now."""
-        client = self._client.fingerprint
-        found = [(tag.number, v) for v in self._repo.versions for tag in tags_of(v, client) if tag.number < number]
+    def _base(self, row: VersionRow) -> StoredVersion | None:
+        """The version that it follows, else the client's newest earlier one, if its snapshot is present now."""
+        found = [
+            ((tag.record_hash == row.previous, tag.number), version)
+            for version in self._repo.versions
+            for tag in tags_of(version, self._client.fingerprint)
+            if tag.number < row.number
+        ]
         return max(found, key=lambda item: item[0])[1] if found else None
 
     def _sources(self) -> Sources:
@@ -242,9 +264,9 @@ class Committer:
 
 
 def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: str, note: Callable[[str], None]) -> None:
-    """Take a version record in: verify it against the client's chain, or reject it with the reason.
+    """Take a version record in: verify it against the client's chains, or reject it with the reason.
 
-    Replays change nothing. A number that another record has taken is a fork: the first stays.
+    Replays change nothing. One that follows the same version as another is a fork: both are taken.
     """
     try:
         record = verify_version_record(signed, client=client.key, group=client.group)
@@ -255,50 +277,63 @@ def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: st
     if any(v.number == record.number and v.hash == signed.hash for v in known):
         return
     time = _sane_time(record, known, client, now, note)
-    row = VersionRow(record.number, signed.body, signed.signature, signed.hash, VersionState.PENDING, time)
+    row = VersionRow(
+        record.number, signed.body, signed.signature, signed.hash, record.previous, VersionState.PENDING, time
+    )
     reason = _objection(record, known)
     if reason:
         note(f"client {client.name}: version {record.number} rejected: {reason}")
         if sum(v.state is VersionState.REJECTED for v in known) < MAX_REJECTED:
             rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=reason)
-    else:
-        rows.put_version(row)
-        _reject_strays(rows, row, client)
+        return
+    rows.put_version(row)
+    if is_fork(row, known):
+        note(
+            f"client {client.name}: version {row.number} is {FORK}; it is stored beside the other. If one of two "
+            "machines is a copy of the other, enrol it anew under a name of its own"
+        )
 
 
-def _reject_strays(rows: ClientRows, row: VersionRow, client: Client) -> None:
-    """What came before its predecessor and does not follow it: its number is free for the next version."""
-    for later in rows.versions():
-        if later.number != row.number + 1 or later.state is not VersionState.PENDING:
-            continue
-        signed = SignedVersionRecord(later.record, later.signature)
-        if verify_version_record(signed, client=client.key, group=client.group).previous != row.hash:
-            rows.settle(later, VersionState.REJECTED, reason=_FORK)
+def is_fork(row: VersionRow, versions: Iterable[VersionRow]) -> bool:
+    """Does another version follow the same one, or is there another first one? What was rebuilt from a
+    repository does not say what it follows: then the number tells."""
+    return any(
+        other.hash != row.hash
+        and other.number == row.number
+        and other.state is not VersionState.REJECTED
+        and (other.previous == row.previous or not other.previous)
+        for other in versions
+    )
 
 
 def _objection(record: VersionRecord, known: list[VersionRow]) -> str:
     """Why the record cannot be a version of this client; empty when it can."""
-    valid = {v.number: v for v in known if v.state is not VersionState.REJECTED}
     if any(tag.startswith(RESERVED_TAGS) for tag in record.tags):
         return f"tags that start with {RESERVED_TAGS!r} are not the client's to give"
-    if record.number in valid:
-        return "another version has this number: a fork of the client's history"
-    if any(v.state is VersionState.COMMITTED and v.number > record.number for v in known):
-        return "a later version is committed already"
-    before = valid.get(record.number - 1)
-    if before is not None and record.previous != before.hash:
-        return _FORK
     if (record.number == 1) != (not record.previous):
-        return "its number and its previous version contradict each other"
+        return _NUMBER
+    before = {v.hash: v for v in known}.get(record.previous)
+    if before is not None and record.number != before.number + 1:
+        return _NUMBER
+    if record.previous and before is None and _strays(known) >= MAX_STRAYS:
+        return "too many versions wait for others that did not come"
     return ""
+
+
+def _strays(known: list[VersionRow]) -> int:
+    """How many versions wait for one of which nothing is known."""
+    hashes = {v.hash for v in known}
+    return sum(v.state is VersionState.PENDING and bool(v.previous) and v.previous not in hashes for v in known)
 
 
 def _sane_time(
     record: VersionRecord, known: list[VersionRow], client: Client, now: str, note: Callable[[str], None]
 ) -> str:
-    """The record's time, or ``now`` when it lies in the future or not after the version before."""
-    earlier = [v for v in known if v.state is not VersionState.REJECTED and v.number < record.number]
-    newest = max((parse_time(v.time) for v in earlier), default=(-(1 << 62), 0))
+    """The record's time, or ``now`` when it lies in the future or not after that of the version before."""
+    before = [v for v in known if v.hash == record.previous] or [
+        v for v in known if v.state is not VersionState.REJECTED and v.number < record.number
+    ]
+    newest = max((parse_time(v.time) for v in before), default=(-(1 << 62), 0))
     if newest < parse_time(record.time) <= parse_time(now):
         return record.time
     note(f"client {client.name}: version {record.number} claims the time {record.time}; the receipt time is used")

@@ -1,13 +1,20 @@
-"""What lies in an inbox, sorted by client folder. Foreign names are reported and left alone."""
+"""The inboxes of a tier, and what lies in each, sorted by client folder.
+
+Together they are one storage: a client may have put some segments here and the rest there. Foreign names
+are reported and left alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import FormatError
+from cdr_plugin.errors import FormatError, RemoteError
 from cdr_plugin.parcel.naming import CLIENTS, EnrolmentName, HeadName, SegmentName, parse_name
+from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.intake import Arrival
 
@@ -30,6 +37,9 @@ class Inbox:
     def has_head(self, folder: str) -> bool:
         return folder in self.heads
 
+    def has_folder(self, folder: str) -> bool:
+        return folder in self.heads or folder in self.segments_by_folder
+
     def unknown(self, known: Iterable[str]) -> list[str]:
         """Folders with segments of nobody whom we know."""
         return sorted(self.segments_by_folder.keys() - set(known))
@@ -44,7 +54,7 @@ def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
             reporter.error(info.name, "receive", f"{error}; left where it is")
             continue
         if isinstance(name, SegmentName):
-            arrival = Arrival(info.name, name.parcel_id, name.index, info.size)
+            arrival = Arrival(info.name, name.parcel_id, name.index, ((transport, info.size),))
             inbox.segments_by_folder.setdefault(name.folder, []).append(arrival)
         elif isinstance(name, HeadName):
             inbox.heads.add(name.folder)
@@ -54,3 +64,87 @@ def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
                 continue
             inbox.enrolments.append((info.name, name))
     return inbox
+
+
+class Inboxes:
+    """All inboxes of one tier, open. One that fails is reported and left out from then on; when none is
+    left, its error is raised."""
+
+    def __init__(self, plugins: Plugins, urls: Sequence[str], reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._open: dict[str, Transport] = {}
+        self._failed: dict[str, Transport | None] = {}
+        distinct = dict.fromkeys(urls)
+        for url in distinct:
+            try:
+                self._open[url] = plugins.transport(url)
+            except RemoteError as error:
+                self._leave_out(url, None, error, others=len(self._failed) + 1 < len(distinct))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for transport in (*self._open.values(), *self._failed.values()):
+            if transport is not None:
+                transport.close()
+
+    @property
+    def failures(self) -> int:
+        """How many are left out; while it is 0, what is in no inbox is not there."""
+        return len(self._failed)
+
+    def __iter__(self) -> Iterator[Transport]:
+        return iter(list(self._open.values()))
+
+    def reachable(self, inboxes: Iterable[Transport]) -> Iterator[Transport]:
+        """Those of ``inboxes`` that are not left out by the time that they are asked for."""
+        return (inbox for inbox in inboxes if any(inbox is other for other in self._open.values()))
+
+    @contextmanager
+    def using(self, inbox: Transport) -> Iterator[None]:
+        """What fails in the block makes this inbox be left out."""
+        url = next((url for url, transport in self._open.items() if transport is inbox), None)
+        try:
+            yield
+        except RemoteError as error:
+            if url is not None:
+                del self._open[url]
+                self._leave_out(url, inbox, error, others=bool(self._open))
+
+    def list(self) -> list[Inbox]:
+        """What lies in each."""
+        found = []
+        for inbox in self:
+            with self.using(inbox):
+                found.append(list_inbox(inbox, self._reporter))
+        return found
+
+    def delete(self, arrival: Arrival) -> None:
+        """Remove every copy that can be reached; what stays is known as taken when it is listed again."""
+        for inbox in self.reachable(inbox for inbox, _ in arrival.places):
+            with self.using(inbox):
+                inbox.delete(arrival.name)
+
+    def _leave_out(self, url: str, inbox: Transport | None, error: RemoteError, *, others: bool) -> None:
+        self._failed[url] = inbox
+        if not others:
+            raise error
+        self._reporter.error(url, "receive", f"{error}; the other inboxes are read")
+
+
+def merged(listings: Iterable[Inbox], folder: str) -> list[Arrival]:
+    """A client's segments in all inboxes, each once with all the places where it lies."""
+    found: dict[tuple[bytes, int], Arrival] = {}
+    for listing in listings:
+        for arrival in listing.segments(folder):
+            key = arrival.parcel_id, arrival.index
+            known = found.get(key)
+            found[key] = arrival if known is None else replace(known, places=known.places + arrival.places)
+    return list(found.values())
+
+
+def homes_of(folder: str, inboxes: Inboxes, listings: Iterable[Inbox]) -> list[Transport]:
+    """The inboxes in which a client has a folder, so that it will look there; all of them when in none."""
+    homes = [listing.transport for listing in listings if listing.has_folder(folder)]
+    return homes or list(inboxes)

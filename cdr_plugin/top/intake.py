@@ -29,7 +29,7 @@ from cdr_plugin.parcel.parts import PartAssembler
 from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
 from cdr_plugin.parcel.segment import open_segment, segment_label
 from cdr_plugin.parcel.version import SignedVersionRecord
-from cdr_plugin.top.verify import VerifiedBlob, Verifier
+from cdr_plugin.top.verify import Delta, VerifiedBlob, Verifier
 
 MAX_SEGMENT_VERSIONS = 1024
 """Version records in one segment: one, and after a loss those of the versions before. Each costs a
@@ -38,12 +38,16 @@ signature and a look at all others."""
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A segment object in the inbox: its name there, where it belongs, its size in bytes."""
+    """A segment object: its name, where it belongs, and each inbox that has it with its size there in bytes."""
 
     name: str
     parcel_id: bytes
     index: int
-    size: int
+    places: tuple[tuple[Transport, int], ...]
+
+    @property
+    def size(self) -> int:
+        return self.places[0][1]
 
     @property
     def label(self) -> str:
@@ -52,9 +56,9 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """Verified blobs, ready to be stored."""
+    """Verified blobs, ready to be stored, and among them those that copy from others."""
 
-    blobs: Sequence[VerifiedBlob]
+    blobs: Sequence[VerifiedBlob | Delta]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,6 @@ class Intake:
 
     def __init__(
         self,
-        inbox: Transport,
         client: Client,
         keys: Sequence[SealingKey],
         register: Register,
@@ -112,7 +115,6 @@ class Intake:
         temporary: Path,
         note: Callable[[str], None],
     ) -> None:
-        self._inbox = inbox
         self._client = client
         self._keys = keys
         self._register = register
@@ -134,37 +136,43 @@ class Intake:
         yield from self._give_up_parts()
 
     def _one(self, arrival: Arrival) -> Iterator[Event]:
-        try:
-            data = self._get(arrival)
-        except NotFoundError:
-            return  # taken away meanwhile; the head tells whether it is missing
-        except FormatError as error:
-            yield Rejected(arrival, b"", error)
+        """A copy that is damaged or cannot be read does not matter as long as another inbox has a good one."""
+        rejected: Rejected | None = None
+        unread = False
+        for inbox, size in arrival.places:
+            data = b""
+            try:
+                data = self._get(arrival, inbox, size)
+                opened = open_segment(
+                    data,
+                    group=self._client.group,
+                    keys=self._keys,
+                    accept=self._accept,
+                    parcel_id=arrival.parcel_id,
+                    index=arrival.index,
+                )
+            except NotFoundError:
+                continue  # taken away meanwhile; the head tells whether it is missing
+            except RemoteError as error:
+                self._note(f"{arrival.label}: {error}; left in the inbox")  # one bad sector stops nobody else
+                unread = True
+                continue
+            except UnknownVersionError as error:
+                self._note(f"{self._client.name}: {error}")  # of a newer CDR: stays where it is
+                unread = True
+                continue
+            except (FormatError, AuthenticationError) as error:
+                rejected = Rejected(arrival, sha256(data).digest() if data else b"", error)
+                continue
+            yield from self._contents(arrival, data, opened.plaintext)
             return
-        except RemoteError as error:
-            self._note(f"{arrival.label}: {error}; left in the inbox")  # one bad sector stops nobody else
-            return
-        try:
-            opened = open_segment(
-                data,
-                group=self._client.group,
-                keys=self._keys,
-                accept=self._accept,
-                parcel_id=arrival.parcel_id,
-                index=arrival.index,
-            )
-        except UnknownVersionError as error:
-            self._note(f"{self._client.name}: {error}")  # of a newer CDR: stays where it is
-            return
-        except (FormatError, AuthenticationError) as error:
-            yield Rejected(arrival, sha256(data).digest(), error)
-            return
-        yield from self._contents(arrival, data, opened.plaintext)
+        if rejected is not None and not unread:
+            yield rejected
 
-    def _get(self, arrival: Arrival) -> bytes:
-        if arrival.size > MAX_SEGMENT_OBJECT_BYTES:
-            raise FormatError(f"{arrival.label}: {arrival.size} bytes are more than a segment may have")
-        return self._inbox.get(arrival.name, 0, MAX_SEGMENT_OBJECT_BYTES + 1)
+    def _get(self, arrival: Arrival, inbox: Transport, size: int) -> bytes:
+        if size > MAX_SEGMENT_OBJECT_BYTES:
+            raise FormatError(f"{arrival.label}: {size} bytes are more than a segment may have")
+        return inbox.get(arrival.name, 0, MAX_SEGMENT_OBJECT_BYTES + 1)
 
     def _accept(self, sender: VerifyKey) -> None:
         if sender != self._client.key:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import RemoteError
 from cdr_plugin.top.intake import Arrival
 
@@ -21,14 +20,14 @@ class Quarantine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def keep(self, inbox: Transport, arrival: Arrival) -> None:
+    def keep(self, arrival: Arrival) -> None:
         """Copy the object, as long as it is not absurdly large."""
         if arrival.size > _MAX_OBJECT_BYTES:
             return
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._folder / f"{arrival.parcel_id.hex()}-{arrival.index:08x}"
-            path.write_bytes(inbox.get(arrival.name, 0, _MAX_OBJECT_BYTES))
+            path.write_bytes(arrival.places[-1][0].get(arrival.name, 0, _MAX_OBJECT_BYTES))
             self._shrink()
         except (OSError, RemoteError):
             return

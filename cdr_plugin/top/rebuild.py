@@ -11,6 +11,7 @@ from cdr_plugin.contracts import RepositoryPass
 from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.identity.register import Client
 from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.model.times import parse_time
 from cdr_plugin.model.trees import Node, content_ids, decode_tree, subtree_ids
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.commit import tags_of
@@ -24,15 +25,12 @@ _DATA = bytes((BlobType.DATA,))
 def rebuild(repo: RepositoryPass, rows: ClientRows, client: Client, reporter: Reporter) -> int:
     """Fill empty ``rows`` from snapshots and pins of ``client``; how many versions were found."""
     seen: set[BlobId] = set()
-    found = 0
-    for version in repo.versions:
-        root = BlobId(bytes.fromhex(version.snapshot.tree))
-        for tag in tags_of(version, client.fingerprint):
-            rows.reach(_walk(repo, root, seen, reporter))
-            committed = VersionState.COMMITTED
-            time = version.snapshot.time
-            rows.put_version(VersionRow(tag.number, b"", b"", tag.record_hash, committed, time, version.id))
-            found += 1
+    versions = [(version, tag) for version in repo.versions for tag in tags_of(version, client.fingerprint)]
+    for version, tag in sorted(versions, key=lambda pair: parse_time(pair[0].snapshot.time)):
+        rows.reach(_walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), seen, reporter))
+        time, committed = version.snapshot.time, VersionState.COMMITTED
+        row = VersionRow(tag.number, b"", b"", tag.record_hash, b"", committed, time)
+        rows.settle(row, committed, snapshot=version.id)
     for version in adoption_pins(repo.versions, client.fingerprint):
         rows.reach(_walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), seen, reporter))
     for version in repo.versions:
@@ -41,9 +39,9 @@ def rebuild(repo: RepositoryPass, rows: ClientRows, client: Client, reporter: Re
             for key in pinned - _keys_reached(rows, pinned):
                 if key[0] == BlobType.DATA:
                     rows.possess(key)
-    if found:
-        reporter.note(f"client {client.name}: state rebuilt from {found} versions in the repository")
-    return found
+    if versions:
+        reporter.note(f"client {client.name}: state rebuilt from {len(versions)} versions in the repository")
+    return len(versions)
 
 
 def _keys_reached(rows: ClientRows, keys: set[bytes]) -> set[bytes]:

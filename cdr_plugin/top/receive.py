@@ -7,7 +7,7 @@ segments ahead; this thread stores what it yields.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -27,16 +27,18 @@ from cdr_plugin.read_ahead import read_ahead
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import Answerer
 from cdr_plugin.top.commit import Committer, admit
+from cdr_plugin.top.deltas import Deltas
 from cdr_plugin.top.enrolment import admit_clients
-from cdr_plugin.top.inbox import Inbox, list_inbox
+from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
 from cdr_plugin.top.intake import Arrival, Blobs, Event, Intake, Kept, Opened, Rejected, Taken, Version
 from cdr_plugin.top.pins import adoption_pins, renew_pin
 from cdr_plugin.top.publish import adopted_fact, withdraw
 from cdr_plugin.top.quarantine import Quarantine
 from cdr_plugin.top.rebuild import rebuild
+from cdr_plugin.top.standing import publish_standings
 from cdr_plugin.top.state import ClientRows, VersionState, data_ids
 from cdr_plugin.top.tier import TopTier
-from cdr_plugin.top.verify import Verifier
+from cdr_plugin.top.verify import Delta, VerifiedBlob, Verifier
 
 CHECKPOINT_BYTES = 512 * 1024 * 1024
 """Bytes taken between two checkpoints: what a crash makes us read again at most."""
@@ -50,7 +52,8 @@ _PASS = "pass"
 
 @dataclass(slots=True)
 class ReceiveResult:
-    """The summary of ``cdr receive``; ``rejected`` counts segments."""
+    """The summary of ``cdr receive``; ``rejected`` counts segments, ``inboxes_failed`` those that
+    were left out."""
 
     versions_stored: int = 0
     blobs_new: int = 0
@@ -59,6 +62,7 @@ class ReceiveResult:
     bytes_in: int = 0
     segments: int = 0
     rejected: int = 0
+    inboxes_failed: int = 0
     snapshots: list[str] = field(default_factory=list)
 
     def add(self, other: ReceiveResult) -> None:
@@ -68,11 +72,11 @@ class ReceiveResult:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What waits from one client in one inbox."""
+    """What waits from one client. ``homes``: the inboxes in which it has a folder."""
 
     client: Client
     rows: ClientRows
-    inbox: Transport
+    homes: Sequence[Transport]
     head: Head | None
     arrivals: list[Arrival]
 
@@ -82,32 +86,36 @@ def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
     is locked by somebody else: nothing is lost, the inboxes keep what they hold."""
     result = ReceiveResult()
     top.require_identity()
-    with exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"):
-        inboxes = [top.plugins.transport(url) for url in top.inboxes]
-        try:
-            while _one_pass(top, inboxes, reporter, result):
-                pass
-        finally:
-            for inbox in inboxes:
-                inbox.close()
+    with (
+        exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"),
+        Inboxes(top.plugins, top.inboxes, reporter) as inboxes,
+    ):
+        while _one_pass(top, inboxes, reporter, result):
+            pass
+        result.inboxes_failed = inboxes.failures
     return result
 
 
-def _one_pass(top: TopTier, inboxes: list[Transport], reporter: Reporter, result: ReceiveResult) -> bool:
+def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: ReceiveResult) -> bool:
     """One lock of the repository; whether more work waits for another."""
-    listings = [list_inbox(inbox, reporter) for inbox in inboxes]
+    listings = inboxes.list()
     for listing in listings:
-        admit_clients(top, listing, reporter)
-    work = [job for listing in listings for job in _jobs(top, listing, reporter)]
+        with inboxes.using(listing.transport):
+            admit_clients(top, listing, reporter)
+    work = list(_jobs(top, inboxes, listings, reporter))
     if not work and not top.state.get(_PASS):
         return False
     deadline_s = time.monotonic() + LOCK_S
+    late = False
     with _noted(top), closing(top.open_repository()) as repository, repository.writing() as repo:
         max_data_bytes = int(repository.chunker["max_size"])
         for job in work:
-            if not _ClientPass(top, repo, max_data_bytes, job, reporter, result, deadline_s).run():
-                return True
-    return False
+            late = not _ClientPass(top, repo, max_data_bytes, job, inboxes, reporter, result, deadline_s).run()
+            if late:
+                break
+        senders = {job.client.fingerprint for job in work}
+        publish_standings(top, repository.id, repo.versions, inboxes, listings, senders)
+    return late
 
 
 @contextmanager
@@ -122,19 +130,20 @@ def _noted(top: TopTier) -> Iterator[None]:
             top.state.put({_PASS: ""})
 
 
-def _jobs(top: TopTier, listing: Inbox, reporter: Reporter) -> Iterator[_Work]:
+def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: Reporter) -> Iterator[_Work]:
     """Clients for which there is something to do, in the order of their names."""
     folders = {folder_id(client.key, top.group): client for client in top.register.clients(top.group)}
-    for folder in listing.unknown(folders.keys()):
+    for folder in sorted({folder for listing in listings for folder in listing.unknown(folders.keys())}):
         reporter.error(f"clients/{folder}", "receive", "unknown sender; left where it is, see 'cdr clients'")
     for folder, client in folders.items():
+        arrivals = merged(listings, folder)
         if client.state is not Registered.APPROVED:
-            if listing.segments(folder):
+            if arrivals:
                 reporter.note(f"client {client.name}: revoked; its segments are left where they are")
             continue
         rows = top.state.client(client.fingerprint)
-        head = _head(top, listing, folder, client, reporter)
-        job = _Work(client, rows, listing.transport, head, _ordered(listing.segments(folder), head))
+        head = _head(top, inboxes, listings, folder, client, reporter)
+        job = _Work(client, rows, homes_of(folder, inboxes, listings), head, _ordered(arrivals, head))
         if job.arrivals or _must_answer(top, job) or _pending(rows):
             yield job
 
@@ -155,18 +164,26 @@ def _answered(top: TopTier, client: Client) -> int:
     return int(top.state.get(f"answered:{client.fingerprint.hex()}") or b"0")
 
 
-def _head(top: TopTier, listing: Inbox, folder: str, client: Client, reporter: Reporter) -> Head | None:
-    if not listing.has_head(folder):
-        return None
-    try:
-        data = listing.transport.get(head_name(folder), 0, MAX_DOCUMENT_BYTES + 1)
-        answered = _answered(top, client)
-        return read_head(data, signer=client.key, group=top.group, now_s=time.time(), lowest_serial=answered)[1]
-    except NotFoundError:
-        return None
-    except IntegrityError as error:
-        reporter.error(head_name(folder), "receive", f"{error}; segments are taken in the order of their names")
-        return None
+def _head(
+    top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], folder: str, client: Client, reporter: Reporter
+) -> Head | None:
+    """The newest of the client's heads: each inbox has one, and each names all parcels."""
+    found: list[Head] = []
+    answered = _answered(top, client)
+    for listing in listings:
+        if not listing.has_head(folder):
+            continue
+        with inboxes.using(listing.transport):
+            try:
+                data = listing.transport.get(head_name(folder), 0, MAX_DOCUMENT_BYTES + 1)
+                head = read_head(data, signer=client.key, group=top.group, now_s=time.time(), lowest_serial=answered)
+                found.append(head[1])
+            except NotFoundError:
+                continue
+            except IntegrityError as error:
+                problem = f"{error}; segments are taken in the order of their names"
+                reporter.error(head_name(folder), "receive", problem)
+    return max(found, key=lambda head: head.serial, default=None)
 
 
 def _ordered(arrivals: list[Arrival], head: Head | None) -> list[Arrival]:
@@ -184,6 +201,7 @@ class _ClientPass:
         repo: RepositoryPass,
         max_data_bytes: int,
         job: _Work,
+        inboxes: Inboxes,
         reporter: Reporter,
         result: ReceiveResult,
         deadline_s: float,
@@ -197,9 +215,11 @@ class _ClientPass:
         self._result = result
         self._deadline_s = deadline_s
         self._quarantine = Quarantine(top.state_folder / "quarantine")
-        self._answer = Answerer(top, job.client, job.rows, job.inbox)
+        self._inboxes = inboxes
+        self._answer = Answerer(top, job.client, job.rows, inboxes, job.homes)
         self._max_data_bytes = max_data_bytes
         self._verifier = Verifier(top.decoder, max_data_bytes)
+        self._deltas = Deltas(repo, job.rows, self._verifier)
         self._deletable: list[Arrival] = []
         self._kept: list[Opened] = []
         self._since_checkpoint = 0
@@ -220,11 +240,15 @@ class _ClientPass:
         self._commit()
         self._take_superseded()
         self._checkpoint()
+        if self._deltas.undelivered:
+            self._reporter.note(
+                f"client {self._client.name}: {self._deltas.undelivered} payloads did not decode and are not counted "
+                f"as delivered, the first: {self._deltas.problem}; the client sends whole what is missing then"
+            )
         return True
 
     def _intake(self) -> Intake:
         return Intake(
-            self._job.inbox,
             self._client,
             self._top.identity.sealing_keys(self._top.group),
             self._top.register,
@@ -261,21 +285,26 @@ class _ClientPass:
             self._reject(event)
 
     def _store(self, event: Blobs) -> None:
-        for blob in event.blobs:
-            payload = blob.payload
-            key = bytes((payload.type,)) + payload.id
-            if payload.type is BlobType.DATA:
-                new = self._repo.add(payload.type, payload.id, blob.data, payload)
-            else:
-                new = not self._repo.has(payload.type, payload.id) and self._rows.held(payload.id) is None
-                if new:
-                    self._rows.hold(payload)
-            self._rows.possess(key)
+        for found in event.blobs:
+            blob = self._deltas.decode(found) if isinstance(found, Delta) else found
+            if blob is not None:
+                self._store_one(blob)
+
+    def _store_one(self, blob: VerifiedBlob) -> None:
+        payload = blob.payload
+        if payload.type is BlobType.DATA:
+            new = self._repo.add(payload.type, payload.id, blob.data, payload)
+            self._deltas.remember(payload.type, payload.id, blob.data)
+        else:
+            new = not self._repo.has(payload.type, payload.id) and not self._rows.holds(payload.id)
             if new:
-                self._result.blobs_new += 1
-            else:
-                self._result.blobs_duplicate += 1
-            self._since_checkpoint += len(payload.data) + BLOB_COST_BYTES
+                self._rows.hold(payload)
+        self._rows.possess(bytes((payload.type,)) + payload.id)
+        if new:
+            self._result.blobs_new += 1
+        else:
+            self._result.blobs_duplicate += 1
+        self._since_checkpoint += len(payload.data) + BLOB_COST_BYTES
 
     def _take(self, segments: Iterable[Opened]) -> None:
         for opened in segments:
@@ -288,7 +317,7 @@ class _ClientPass:
 
     def _reject(self, event: Rejected) -> None:
         self._reporter.error(event.arrival.label, "receive", f"client {self._client.name}: {event.error}")
-        self._quarantine.keep(self._job.inbox, event.arrival)
+        self._quarantine.keep(event.arrival)
         self._rows.reject(event.arrival.parcel_id, event.arrival.index, event.sha256 or bytes(32), str(event.error))
         self._deletable.append(event.arrival)
         self._result.rejected += 1
@@ -297,7 +326,13 @@ class _ClientPass:
 
     def _commit(self) -> None:
         committer = Committer(
-            self._repo, self._rows, self._client, self._verifier, self._reporter.note, self._has_all
+            self._repo,
+            self._rows,
+            self._client,
+            self._verifier,
+            self._reporter.note,
+            self._has_all,
+            self._nothing_waits,
         )
         committed = committer.run()
         for version in committed:
@@ -307,21 +342,18 @@ class _ClientPass:
             for problem in self._top.plugins.emit(Happening("version-stored", self._top.name, facts)):
                 self._reporter.note(problem)
         if committed:
-            self._end_adoption(committed[-1].number)
+            self._end_adoption(committed[-1].time)
 
-    def _end_adoption(self, newest: int) -> None:
+    def _end_adoption(self, newest: str) -> None:
         """A version that the client made since keeps now what it needs of the one that it adopted. One
         made before says nothing: the client may not have seen its baseline yet."""
         pins = adoption_pins(self._repo.versions, self._client.fingerprint)
         since = self._top.state.get(adopted_fact(self._client)) if pins else None
-        if since is not None:
-            committed = (v for v in self._rows.versions() if v.state is VersionState.COMMITTED)
-            made = next(v.time for v in committed if v.number == newest)
-            if parse_time(made) <= parse_time(since.decode()):
-                return
+        if since is not None and parse_time(newest) <= parse_time(since.decode()):
+            return
         for pin in pins:
-            for url in self._top.inboxes:
-                with self._top.plugins.transport(url) as inbox:
+            for inbox in self._inboxes:
+                with self._inboxes.using(inbox):
                     withdraw(inbox, self._client)
             self._repo.remove_version(pin.id)
 
@@ -339,7 +371,7 @@ class _ClientPass:
         self._rows.checkpoint()
         self._result.blobs_missing += self._answer.write(self._job.head, self._present())
         for arrival in self._deletable:
-            self._job.inbox.delete(arrival.name)
+            self._inboxes.delete(arrival)
         self._deletable.clear()
         self._since_checkpoint = 0
 
@@ -362,8 +394,21 @@ class _ClientPass:
                 return False
         return True
 
+    def _nothing_waits(self) -> bool:
+        """Is what the client put before now taken, or here in parts, or not there at all? What is left in an
+        inbox, or lies in one that cannot be reached, may bring what seems to be missing."""
+        if self._inboxes.failures:
+            return False
+        kept = {opened.arrival for opened in self._kept}
+        taken: dict[bytes, dict[int, tuple[bytes, str]]] = {}
+        for arrival in self._job.arrivals:
+            rows = taken.setdefault(arrival.parcel_id, self._rows.taken(arrival.parcel_id))
+            if arrival.index not in rows and arrival not in kept:
+                return False
+        return True
+
     def _present(self) -> set[tuple[bytes, int]]:
-        """Segments that were in the inbox when the pass began."""
+        """Segments that were in an inbox when the pass began."""
         return {(arrival.parcel_id, arrival.index) for arrival in self._job.arrivals}
 
 

@@ -30,6 +30,7 @@ from cdr_plugin.parcel.receipt import (
     write_receipt,
 )
 from cdr_plugin.parcel.segment import Parcel, ParcelSecret
+from cdr_plugin.parcel.standing import PresentVersion, Standing, write_standing
 from cdr_plugin.parcel.version import SignedVersionRecord, VersionRecord, sign_version_record
 from tests.parcel.parties import (
     CHUNKER,
@@ -82,6 +83,11 @@ def receipt() -> Receipt:
         committed=6,
         committed_record=b"q" * 32,
     )
+
+
+def standing() -> Standing:
+    versions = (PresentVersion(5, b"p" * 32), PresentVersion(6, b"q" * 32))
+    return Standing(12, "ab" * 32, 6, b"q" * 32, b"t" * 32, "2026-11-22T19:00:00Z", versions)
 
 
 def record() -> VersionRecord:
@@ -158,6 +164,9 @@ def vectors() -> dict[str, Any]:
         "enrolment": enrolment.hex(),
         "head": write_head(head(), CLIENT, group=GROUP, issued_s=1).hex(),
         "receipt": answer.hex(),
+        "standing": write_standing(
+            standing(), TIER, client=CLIENT.public, sealing=CLIENT_SEALING.public, group=GROUP, issued_s=1
+        ).hex(),
         "baseline": baseline_vectors(),
         "folder": folder_id(CLIENT.public, GROUP),
         "chunker": CHUNKER.hex(),

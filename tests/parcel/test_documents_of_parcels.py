@@ -17,6 +17,7 @@ from cdr_plugin.parcel.limits import (
     MAX_RECEIPT_BLOBS,
     MAX_RECEIPT_PARCELS,
     MAX_RECEIPT_VERSIONS,
+    MAX_STANDING_VERSIONS,
 )
 from cdr_plugin.parcel.naming import (
     Answer,
@@ -43,6 +44,7 @@ from cdr_plugin.parcel.receipt import (
     read_receipt,
     write_receipt,
 )
+from cdr_plugin.parcel.standing import PresentVersion, Standing, read_standing, write_standing
 from tests.parcel.parties import CLIENT, CLIENT_SEALING, GROUP, OTHER_SEALING, STRANGER, TIER
 
 FOLDER = folder_id(CLIENT.public, GROUP)
@@ -224,3 +226,89 @@ def test_receipts_over_their_limits_are_not_written() -> None:
     for bad in (too_many, Receipt(9, [parcel]), Receipt(9, committed_record=b"x")):
         with pytest.raises(FormatError, match=r"receipt|committed"):
             written(bad)
+
+
+# --- standings
+
+VERSIONS = tuple(PresentVersion(number, bytes((number % 251,)) * 32) for number in range(1, MAX_STANDING_VERSIONS + 1))
+STANDING = Standing(9, "ab" * 32, 4, b"r" * 32, b"t" * 32, "2026-11-22T19:00:00Z", VERSIONS[:3])
+
+
+def said(standing: Standing = STANDING) -> bytes:
+    return write_standing(
+        standing, TIER, client=CLIENT.public, sealing=CLIENT_SEALING.public, group=GROUP, issued_s=1, expires_s=99
+    )
+
+
+def heard(data: bytes, **change: Any) -> Standing:
+    fields: dict[str, Any] = {
+        "keys": [CLIENT_SEALING],
+        "tier": TIER.public,
+        "client": CLIENT.public,
+        "group": GROUP,
+        "now_s": 50,
+        "lowest_serial": 9,
+    } | change
+    return read_standing(data, **fields)
+
+
+@pytest.mark.parametrize("standing", [STANDING, Standing(9, ""), replace(STANDING, versions=VERSIONS)])
+def test_a_standing_comes_back_to_its_client(standing: Standing) -> None:
+    assert heard(said(standing)) == standing
+
+
+def test_standings_that_say_the_same_have_the_same_body_whatever_their_serial() -> None:
+    assert STANDING.body() == replace(STANDING, serial=10).body()
+    assert STANDING.body() != replace(STANDING, versions=VERSIONS[:2]).body()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"keys": [OTHER_SEALING]},
+        {"tier": STRANGER.public},
+        {"client": STRANGER.public},
+        {"group": "sales"},
+        {"now_s": 100},
+        {"lowest_serial": 10},
+    ],
+)
+def test_a_standing_for_somebody_else_or_from_before_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(AuthenticationError, match="standing"):
+        heard(said(), **change)
+
+
+def test_a_receipt_is_no_standing_and_a_standing_no_receipt() -> None:
+    with pytest.raises(AuthenticationError):
+        heard(written())
+    with pytest.raises(AuthenticationError):
+        read(said())
+
+
+def test_every_flipped_byte_of_a_standing_is_refused() -> None:
+    data = said()
+    for position in range(len(data)):
+        bad = bytearray(data)
+        bad[position] ^= 1
+        with pytest.raises(IntegrityError):
+            heard(bytes(bad))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(STANDING, number=0),
+        replace(STANDING, record=b""),
+        replace(STANDING, tree=b"short"),
+        replace(STANDING, versions=[*VERSIONS, PresentVersion(2000, b"r" * 32)]),
+    ],
+)
+def test_standings_that_contradict_themselves_are_not_written(bad: Standing) -> None:
+    with pytest.raises(FormatError, match="standing|tree"):
+        said(bad)
+
+
+@pytest.mark.parametrize("versions", [VERSIONS[1::-1], VERSIONS[:1] * 2, [PresentVersion(0, b"r" * 32)]])
+def test_lists_of_versions_that_do_not_ascend_are_refused(versions: list[PresentVersion]) -> None:
+    with pytest.raises(FormatError, match="standing"):
+        heard(said(replace(STANDING, versions=versions)))

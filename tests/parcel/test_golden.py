@@ -18,6 +18,7 @@ from cdr_plugin.parcel.naming import folder_id
 from cdr_plugin.parcel.receipt import read_receipt
 from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
 from cdr_plugin.parcel.segment import _encrypt, _segment_key, open_segment, read_prefix, reopen_own_segment
+from cdr_plugin.parcel.standing import read_standing
 from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
 from tests.parcel import golden
 from tests.parcel.parties import CHUNKER, CLIENT, CLIENT_SEALING, GROUP, TIER, TIER_SEALING, anybody
@@ -90,6 +91,15 @@ def test_sealed_documents_of_the_first_release_open() -> None:
         now_s=5,
     )
     assert asdict(answer) == asdict(golden.receipt())
+    standing = read_standing(
+        bytes.fromhex(VECTORS["standing"]),
+        keys=[CLIENT_SEALING],
+        tier=TIER.public,
+        client=CLIENT.public,
+        group=GROUP,
+        now_s=5,
+    )
+    assert standing == golden.standing()
 
 
 def test_a_baseline_of_the_first_release_opens_part_by_part() -> None:

@@ -156,16 +156,17 @@ class Hierarchy:
         return {row.number: row.tree for row in rows}
 
     def snapshots(self) -> dict[int, bytes]:
-        """The root tree of every version in the repository, by number; no version twice."""
+        """The root tree of every version in the repository, by number, of forks one; no version twice."""
         chain = self.chain()
         repository = chain.top.open_repository()
         found: dict[int, bytes] = {}
+        seen: set[str] = set()
         for version in repository.versions():
             for tag in version.snapshot.tags:
                 if tag.startswith("cdr-version:"):
-                    number = int(tag.split(":")[2])
-                    assert number not in found
-                    found[number] = bytes.fromhex(version.snapshot.tree)
+                    assert tag not in seen
+                    seen.add(tag)
+                    found[int(tag.split(":")[2])] = bytes.fromhex(version.snapshot.tree)
         repository.close()
         return found
 

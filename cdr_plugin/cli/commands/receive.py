@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import time
 from contextlib import closing
 from functools import partial
+from itertools import chain
 
-from cdr_plugin.assembly import intermediate_tier, top_tiers
+from cdr_plugin.assembly import intermediate_tier, tier_state, top_tiers
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.work import each, every
 from cdr_plugin.config import TierConfig
+from cdr_plugin.contracts import Verdict
+from cdr_plugin.convenience import RECEIVED, last_done_s, note_done, receiving
+from cdr_plugin.errors import NotConvenientError, RemoteError
 from cdr_plugin.intermediate.forward import Moved
+from cdr_plugin.parcel.naming import CLIENTS
 from cdr_plugin.top.receive import ReceiveResult, receive
 from cdr_plugin.top.tier import TopTier
 
@@ -24,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     stored, passed_on = ReceiveResult(), Moved()
+    waiting: list[str] = []
     receivers = [tier for tier in context.tiers if tier.receive is not None]
-    code = each(context, receivers, "receive", lambda tier: _one(context, tier, stored, passed_on))
+    code = each(context, receivers, "receive", lambda tier: _one(context, tier, stored, passed_on, waiting))
     bytes_in = stored.bytes_in + passed_on.bytes
     context.output.line(
         f"took {format_bytes(bytes_in)}, stored {stored.versions_stored} versions: "
@@ -44,12 +51,42 @@ def run(context: Context) -> int:
             "bytes_out": passed_on.bytes,
             "segments_rejected": stored.rejected,
             "snapshots": stored.snapshots,
+            "waiting_for": "; ".join(waiting),
         }
     )
     return code
 
 
-def _one(context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved) -> int:
+def _one(
+    context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved, waiting: list[str]
+) -> int:
+    policy = receiving(config, context.plugins)
+    with closing(tier_state(config)) as state:
+        verdict = Verdict(True) if context.options.now else policy.ask(last_done_s(state, RECEIVED))
+        if not verdict.convenient:
+            waiting.append(verdict.reason)
+            context.output.note(f"{config.name}: {verdict.reason}")
+            return NotConvenientError.exit_code if _has_arrivals(context, config) else 0
+        code = _receive(context, config, stored, passed_on)
+        note_done(state, RECEIVED, time.time())
+    return code
+
+
+def _has_arrivals(context: Context, config: TierConfig) -> bool:
+    """Does anything wait to be taken? Also where that cannot be found out: the storage is away just now."""
+    assert config.receive is not None
+    own = [group.inbox for group in config.groups.values() if config.store is not None]
+    try:
+        for url in {*config.receive.inbox, *chain(*own)}:
+            with context.plugins.transport(url) as inbox:
+                if any(not info.name.endswith("/head") for info in inbox.list(CLIENTS)):
+                    return True
+    except RemoteError:
+        return True
+    return False
+
+
+def _receive(context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved) -> int:
     if config.store is None:
         passed_on.add(intermediate_tier(config, context.plugins).receive(context.output))
         return 0
@@ -63,4 +100,4 @@ def _store(context: Context, top: TopTier, stored: ReceiveResult) -> int:
     with closing(top):
         result = receive(top, context.output)
     stored.add(result)
-    return 1 if result.rejected else 0
+    return 1 if result.rejected or result.inboxes_failed else 0
