@@ -39,11 +39,6 @@ class NewTable:
             except OSError as error:
                 self._fail(writer, error)
 
-    def abandon(self) -> None:
-        """The process ends abruptly: the next run finds what is in the file."""
-        if self._writer is not None:
-            self._writer.abandon()
-
     def _add(self, entry: Entry) -> None:
         if self.failure is not None:
             return

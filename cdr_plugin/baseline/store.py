@@ -100,14 +100,20 @@ class Baseline:
         """
         inputs = self._tables[: merge_count([table.size for table in self._tables])]
         if inputs:
-            path = _next_path(self._folder)
-            if write_merged(self._folder / _MERGE, inputs, catalogs):
-                (self._folder / _MERGE).rename(path)
-            for table in inputs:
-                table.path.unlink(missing_ok=True)
-            self.close()
-            self._tables = _open_tables(self._folder)
+            try:
+                self._merge(inputs, catalogs)
+            except (OSError, FormatError):
+                (self._folder / _MERGE).unlink(missing_ok=True)  # a full disk, a torn catalog: another time
         return len(self._tables)
+
+    def _merge(self, inputs: Sequence[Table], catalogs: Iterable[Path]) -> None:
+        path = _next_path(self._folder)
+        if write_merged(self._folder / _MERGE, inputs, catalogs):
+            (self._folder / _MERGE).rename(path)
+        for table in inputs:
+            table.path.unlink(missing_ok=True)
+        self.close()
+        self._tables = _open_tables(self._folder)
 
 
 def _names(folder: Path) -> list[str]:

@@ -23,6 +23,7 @@ class KnownBlobs(Container[bytes]):
         for run in runs:
             for at in range(0, len(run), _BATCH_BYTES):
                 self._table.add_rows(_rows(run[at : at + _BATCH_BYTES]))
+        self._at_start = len(self._table)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -30,6 +31,10 @@ class KnownBlobs(Container[bytes]):
     def __contains__(self, key: object) -> bool:
         """Whether the blob of this key is known."""
         return isinstance(key, bytes) and len(key) == KEY_BYTES and self._table.find(key[0], key[1:]) >= 0
+
+    def from_the_start(self, type_: BlobType, id_: BlobId) -> bool:
+        """Whether the blob was known before any was added."""
+        return 0 <= self._table.find(type_, id_) < self._at_start
 
     def add(self, type_: BlobType, id_: BlobId) -> bool:
         """False if it was known already."""

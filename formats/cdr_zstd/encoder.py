@@ -36,7 +36,7 @@ class ZstdEncoder(Encoder):
 def checked_level(settings: Settings) -> int:
     """The compression level that a ``[...reduce.zstd]`` table asks for; UserError."""
     for key in settings:
-        if key != "level":
+        if key not in ("level", "key"):
             raise UserError(f"reduce.zstd: unknown key {key!r}; there is: level")
     level = settings.get("level", DEFAULT_LEVEL)
     if type(level) is not int or not 1 <= level <= MAX_LEVEL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -189,7 +190,7 @@ def test_what_is_no_table_is_not_used_and_goes_with_the_next_run(tmp_path: Path,
     (tmp_path / "table-00000002").write_bytes(content)
     (tmp_path / "note").write_text("of somebody")
     baseline = remembered(tmp_path, memories(2, 2))
-    assert [memory_of(baseline, number) for number in range(4)] == [b"memory %d" % number for number in range(4)]
+    assert all(memory_of(baseline, number) == b"memory %d" % number for number in range(4))
     assert {path.name for path in tmp_path.iterdir()} == {"table-00000001", "table-00000002", "note"}
     baseline.close()
 
@@ -214,18 +215,22 @@ def test_bytes_that_are_not_the_blobs_are_not_given_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", [0, 1, 30])
 def test_what_a_killed_run_had_written_is_remembered(tmp_path: Path, torn: int) -> None:
-    baseline = Baseline(tmp_path, decoder)
-    table = baseline.new_table(LABELS)
-    memories(10)(table)
-    table.abandon()
-    baseline.close()
+    big = bytes(100_000)
+    if (child := os.fork()) == 0:
+        table = Baseline(tmp_path, decoder).new_table(LABELS)
+        for number in range(30):
+            table.remember(payload(b"%d" % number), "delta/1", b"%d" % number + big)
+        os._exit(0)
+    os.waitpid(child, 0)
     (part,) = tmp_path.iterdir()
     assert part.name == "table-00000001.part"
     data = part.read_bytes()
     part.write_bytes(data[: len(data) - torn])
-    baseline = remembered(tmp_path, memories(1, 10))
-    whole = 10 if not torn else 9
-    assert [memory_of(baseline, number) is not None for number in range(11)] == [n < whole or n == 10 for n in range(11)]
+    baseline = remembered(tmp_path, memories(1, 30))
+    found = [memory_of(baseline, number) for number in range(31)]
+    whole = found.index(None)
+    assert 20 <= whole < 30 and found[30] == b"memory 30"
+    assert found[:30] == [b"%d" % number + big for number in range(whole)] + [None] * (30 - whole)
     baseline.close()
 
 

@@ -1,0 +1,138 @@
+"""New blobs to payloads, each by the method that makes it smallest, and what is to be remembered of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from cdr_plugin.archiver import NewBlob, Origin
+from cdr_plugin.client.remembering import Remembering
+from cdr_plugin.contracts import Differ, Encoder
+from cdr_plugin.model.blobs import PLAIN, BlobType, Buffer, Payload
+
+LabelledEncoder = tuple[str, Encoder]
+"""A method's label and one thread's encoder of it."""
+
+_Encoded: TypeAlias = tuple[str, Buffer]
+"""A method's label and what it made of a blob."""
+
+
+class EncodedBlob(NamedTuple):
+    """``payload`` is what travels. ``memories``: by label, what methods remember; ``kept``: the blob as a
+    payload without bases, where its bytes are to be kept."""
+
+    payload: Payload
+    memories: Sequence[tuple[str, bytes]]
+    kept: Payload | None
+
+
+class Encoding:
+    """Encodes the new blobs of one run. Any number of threads may use it."""
+
+    def __init__(
+        self, encoders: Callable[[], Sequence[LabelledEncoder]], remembering: Remembering | None = None
+    ) -> None:
+        """``encoders`` makes those of one thread; without ``remembering`` every blob is encoded by itself."""
+        self._make_encoders = encoders
+        self._remembering = remembering
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._differs: WeakKeyDictionary[Origin, list[tuple[str, Differ]]] = WeakKeyDictionary()
+
+    def encode(self, type_: BlobType, blobs: Sequence[NewBlob]) -> list[EncodedBlob]:
+        encoders = self._encoders()
+        if self._remembering is None:
+            payloads = _payloads(type_, blobs, _whole(encoders, [blob[1] for blob in blobs]))
+            return [EncodedBlob(payload, (), None) for payload in payloads]
+        memories = _memories(type_, blobs, encoders)
+        deltas = self._deltas(type_, blobs, encoders, self._remembering)
+        keeps = self._remembering.keeps[type_]
+        without = blobs if keeps else [blob for blob, delta in zip(blobs, deltas, strict=True) if delta is None]
+        whole = iter(_payloads(type_, without, _whole(encoders, [blob[1] for blob in without])))
+        encoded = []
+        for blob, delta, memory in zip(blobs, deltas, memories, strict=True):
+            payload = kept = next(whole) if keeps or delta is None else None
+            if payload is None or (delta is not None and len(delta[1]) < len(payload.data)):
+                assert delta is not None
+                payload = _payload(type_, blob, delta)
+            encoded.append(EncodedBlob(payload, memory, kept if keeps else None))
+        return encoded
+
+    def _encoders(self) -> Sequence[LabelledEncoder]:
+        found: Sequence[LabelledEncoder] | None = getattr(self._local, "encoders", None)
+        if found is None:
+            found = self._local.encoders = self._make_encoders()
+        return found
+
+    def _deltas(
+        self, type_: BlobType, blobs: Sequence[NewBlob], encoders: Sequence[LabelledEncoder], remembering: Remembering
+    ) -> list[_Encoded | None]:
+        """Of each blob the first delta that a method made, in the configured order."""
+        found: list[_Encoded | None] = []
+        for _, data, offset, origin in blobs:
+            delta = None
+            if origin is not None:
+                for label, differ in self._differs_of(type_, origin, encoders, remembering):
+                    encoded = differ.encode(data, offset)
+                    if encoded is not None:
+                        delta = label, encoded
+                        break
+            found.append(delta)
+        return found
+
+    def _differs_of(
+        self, type_: BlobType, origin: Origin, encoders: Sequence[LabelledEncoder], remembering: Remembering
+    ) -> list[tuple[str, Differ]]:
+        """One for each method that builds on older contents; all blobs of a file share them."""
+        with self._lock:
+            differs = self._differs.get(origin)
+        if differs is None:
+            ids, differs = origin.ids, []
+            for label, encoder in encoders if ids else ():
+                differ = encoder.differ(remembering.old_content(label, type_, ids))
+                if differ is not None:
+                    differs.append((label, differ))
+            with self._lock:
+                differs = self._differs.setdefault(origin, differs)
+        return differs
+
+
+def _whole(encoders: Sequence[LabelledEncoder], blobs: Sequence[Buffer]) -> list[_Encoded]:
+    """Each blob by itself, by the method that makes it smallest. The first that takes it wins over none at
+    all: a frame of zstd a little larger than the blob spares the repository to try once more."""
+    best: list[_Encoded | None] = [None] * len(blobs)
+    for label, encoder in encoders:
+        for at, encoded in enumerate(encoder.encode_many(blobs)):
+            if encoded is not None:
+                other = best[at]
+                if other is None or len(encoded) < len(other[1]):
+                    best[at] = (label, encoded)
+    return [found or (PLAIN, data) for found, data in zip(best, blobs, strict=True)]
+
+
+def _memories(
+    type_: BlobType, blobs: Sequence[NewBlob], encoders: Sequence[LabelledEncoder]
+) -> Sequence[Sequence[tuple[str, bytes]]]:
+    """What the methods remember of each data blob; the bytes of trees are kept themselves."""
+    asked = [(label, encoder.remember) for label, encoder in encoders if _remembers(encoder)]
+    if type_ is not BlobType.DATA or not asked:
+        return [()] * len(blobs)
+    found: list[Sequence[tuple[str, bytes]]] = []
+    for _, data, offset, _ in blobs:
+        memories = [(label, remember(data, offset)) for label, remember in asked]
+        found.append([(label, memory) for label, memory in memories if memory])
+    return found
+
+
+def _remembers(encoder: Encoder) -> bool:
+    return type(encoder).remember is not Encoder.remember
+
+
+def _payloads(type_: BlobType, blobs: Sequence[NewBlob], encoded: Sequence[_Encoded]) -> list[Payload]:
+    return [_payload(type_, blob, one) for blob, one in zip(blobs, encoded, strict=True)]
+
+
+def _payload(type_: BlobType, blob: NewBlob, encoded: _Encoded) -> Payload:
+    return Payload(type_, blob[0], encoded[0], len(blob[1]), encoded[1])
