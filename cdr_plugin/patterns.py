@@ -58,6 +58,11 @@ class Patterns:
         return possible
 
 
+def component_matcher(pattern: str) -> Callable[[str], object]:
+    """Matches one name as Go's ``filepath.Match`` does; UserError when ``pattern`` is malformed."""
+    return re.compile(_component(pattern, pattern), re.DOTALL).fullmatch
+
+
 def _reaches(pattern: _Pattern, path: str) -> bool:
     if pattern.reaches is None:
         return True

@@ -22,17 +22,18 @@ def read_exclude_file(path: Path, environ: Mapping[str, str] = os.environ) -> li
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: exclude file cannot be read: {error.strerror}") from None
-    lines = [line.strip() for line in _decode(path, data).split("\n")]
+    lines = [line.strip() for line in decode(f"{path}: exclude file", data).split("\n")]
     return [expand(line, environ) for line in lines if line and not line.startswith("#")]
 
 
-def _decode(path: Path, data: bytes) -> str:
+def decode(what: str, data: bytes) -> str:
+    """Text with a byte order mark as that says, other text as file names are; UserError about ``what``."""
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             try:
                 return data[len(bom) :].decode(encoding)
             except UnicodeDecodeError as error:
-                raise UserError(f"{path}: exclude file is not {encoding}: {error.reason}") from None
+                raise UserError(f"{what} is not {encoding}: {error.reason}") from None
     return os.fsdecode(data)
 
 

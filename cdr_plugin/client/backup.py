@@ -42,6 +42,8 @@ class BackupOptions:
     tags: Sequence[str] = ()
     excludes: Sequence[str] = ()
     hostname: str = ""
+    time_s: float | None = None
+    """When the version was made, in seconds since 1970; None: now."""
     force: bool = False
     skip_if_unchanged: bool = False
     dry_run: bool = False
@@ -152,6 +154,7 @@ class _Run:
     def _record(self, result: ArchiveResult, counts: SpoolCounts) -> VersionRecord:
         now = time_formatter(ZoneInfo(self.client.zone_name))
         started = now(int(self.started_s), int(self.started_s % 1 * 1e9))
+        stated_s = self.options.time_s
         ended_s = time.time()
         return VersionRecord(
             format=VERSION_RECORD_FORMAT,
@@ -161,7 +164,7 @@ class _Run:
             number=self.number,
             previous=self.previous.hash if self.previous else b"",
             tree=result.root_tree,
-            time=started,
+            time=started if stated_s is None else now(int(stated_s), 0),
             paths=list(result.paths),
             hostname=self.options.hostname or platform.node(),
             username=_username(),

@@ -42,7 +42,7 @@ def run(context: Context) -> int:
 
 def _one(context: Context, config: TierConfig, total: SendResult) -> int:
     if config.source is not None:
-        _add(total, _send_client(context, config))
+        _add(total, send_client(context, config))
     else:
         tier = intermediate_tier(config, context.plugins)
         moved = tier.send(context.output)
@@ -50,7 +50,8 @@ def _one(context: Context, config: TierConfig, total: SendResult) -> int:
     return 0
 
 
-def _send_client(context: Context, config: TierConfig) -> SendResult:
+def send_client(context: Context, config: TierConfig) -> SendResult:
+    """Send what waits at one client, and take in the answers."""
     client = client_tier(config, context.plugins)
 
     def sent(row: SegmentRow) -> None:
