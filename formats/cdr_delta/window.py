@@ -1,0 +1,174 @@
+"""The part of an old content that is searched for one blob: as much as memory allows, around the same offset."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cdr_plugin.contracts import Base, OldContent
+from cdr_plugin.kernel import BlockIndex
+from cdr_plugin.model.blobs import BlobId
+
+from .memory import Memories
+
+WINDOW_BLOCKS = 1 << 20
+"""512 MiB in blocks of 512 bytes. 8 MB of hashes, and 10 MB of tables in each of two indexes, while one is being
+made: 28 MB."""
+
+KEPT_DATA_BYTES = 8 * 1024 * 1024
+"""Of old bytes, where the client keeps them: those opposite to the blobs at work."""
+
+_LEAST_WEIGHT = 64
+"""Of an old blob, in blocks: what Python needs for one of which hardly anything is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldBlob:
+    """A blob of the old content; ``start`` is its offset there."""
+
+    position: int
+    id: BlobId
+    start: int
+    length: int
+    phase: int
+    values: bytes
+    has_data: bool
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    @property
+    def weight(self) -> int:
+        """In blocks."""
+        return max(len(self.values) // 8, _LEAST_WEIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A stretch of the old content, ascending, and the index of its blocks. Immutable."""
+
+    blobs: Sequence[OldBlob]
+    index: BlockIndex
+    is_last: bool
+    """The old content ends with it."""
+    starts: Sequence[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts", [blob.start for blob in self.blobs])
+
+    @property
+    def end(self) -> int:
+        return self.blobs[-1].end if self.blobs else 0
+
+    def overlapping(self, start: int, end: int) -> Iterator[OldBlob]:
+        """The blobs of which bytes lie from ``start`` to ``end``."""
+        for number in range(max(bisect_right(self.starts, start) - 1, 0), len(self.blobs)):
+            blob = self.blobs[number]
+            if blob.start >= end:
+                return
+            if blob.end > start:
+                yield blob
+
+
+class Window:
+    """Reads an old content once, in ascending order, as blobs farther and farther on are asked for.
+
+    For any number of threads. What lies more than half a window behind is forgotten when room is needed: a
+    blob at a much smaller offset than others before is matched with what is there.
+    """
+
+    def __init__(self, old: OldContent, memories: Memories, blocks: int = WINDOW_BLOCKS) -> None:
+        self._old = old
+        self._memories = memories
+        self._blocks = blocks
+        self._making = threading.Lock()
+        self._blobs: deque[OldBlob] = deque()
+        self._weight = 0
+        self._next = 0
+        self._end = 0
+        self._view: View | None = None
+        self._data = _Kept(KEPT_DATA_BYTES)
+
+    def view(self, end: int) -> View:
+        """What there is to search for a blob that ends ``end`` bytes into the new content."""
+        view = self._view
+        if view is None or not self._reaches(view, end, self._blocks // 4):
+            with self._making:
+                view = self._view
+                if view is None or not self._reaches(view, end, self._blocks // 4):
+                    view = self._view = self._advance(end)
+        return view
+
+    def data(self, blob: OldBlob) -> bytes | None:
+        """The bytes of an old blob, where they are kept."""
+        if not blob.has_data:
+            return None
+        data = self._data.get(blob.position)
+        if data is None:
+            base = self._old.base(blob.position)
+            data = base.data if base is not None and base.id == blob.id else None
+            if data is not None:
+                self._data.put(blob.position, data)
+        return data
+
+    def _reaches(self, view: View, end: int, blocks: int) -> bool:
+        """Does the view go on for this many blocks behind ``end``?"""
+        return view.is_last or view.end >= end + blocks * self._memories.block_size
+
+    def _advance(self, end: int) -> View:
+        ahead = end + self._blocks // 2 * self._memories.block_size
+        while self._next < self._old.count and (self._weight < self._blocks or self._end < ahead):
+            self._read_next()
+            while self._weight > self._blocks and len(self._blobs) > 1:
+                self._weight -= self._blobs.popleft().weight
+        blobs = tuple(self._blobs)
+        rows = [(blob.start, blob.length, blob.phase, blob.values) for blob in blobs]
+        return View(blobs, BlockIndex(self._memories.signer, rows), self._next == self._old.count)
+
+    def _read_next(self) -> None:
+        position = self._next
+        base = self._old.base(position)
+        self._next += 1
+        if base is None or base.length < 1:
+            return
+        self._append(position, base)
+        if base.data is not None:
+            self._data.put(position, base.data)
+
+    def _append(self, position: int, base: Base) -> None:
+        phase, values = self._memories.read(base, self._end)
+        has_data = base.data is not None and len(base.data) == base.length
+        blob = OldBlob(position, base.id, self._end, base.length, phase, values, has_data)
+        self._blobs.append(blob)
+        self._weight += blob.weight
+        self._end = blob.end
+
+
+class _Kept:
+    """The bytes last used, up to a total, or one alone if it is larger."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._total = 0
+        self._items: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, position: int) -> bytes | None:
+        with self._lock:
+            data = self._items.get(position)
+            if data is not None:
+                self._items.move_to_end(position)
+            return data
+
+    def put(self, position: int, data: bytes) -> None:
+        with self._lock:
+            if position in self._items:
+                return
+            self._items[position] = data
+            self._total += len(data)
+            while self._total > self._most and len(self._items) > 1:
+                self._total -= len(self._items.popitem(last=False)[1])
