@@ -173,7 +173,9 @@ class ReductionMethod(ABC):
         return {}
 
     def encoder(self, settings: Settings) -> Encoder | None:
-        """An encoder; None: this method does not encode."""
+        """An encoder; None: this method does not encode. The settings of a client also have ``key``: 32 secret
+        random bytes of this client, the same in every run; where a configuration is only checked, they
+        do not."""
         return None
 
     def decoder(self) -> Decoder | None:
