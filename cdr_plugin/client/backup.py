@@ -10,20 +10,28 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from cdr_plugin import __version__
 from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, NewBlob, archive
+from cdr_plugin.client.catalogs import remove_old_catalogs
 from cdr_plugin.client.known_blobs import KnownBlobs
-from cdr_plugin.client.spooler import SpoolCounts, Spooler, spool_path
+from cdr_plugin.client.places import Places
+from cdr_plugin.client.replacing import take_back_newest
+from cdr_plugin.client.room import Room, SpoolFullError, Streaming
+from cdr_plugin.client.send import Sender
+from cdr_plugin.client.spooler import SpoolCounts, Spooler
 from cdr_plugin.client.state import ClientState, VersionRow
-from cdr_plugin.client.states import SegmentState, VersionState
+from cdr_plugin.client.states import VersionState
+from cdr_plugin.client.sweep import sweep
 from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.contracts import Verdict
 from cdr_plugin.errors import CdrError
-from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, remove_temporaries
+from cdr_plugin.files import TEMPORARY_PREFIX, exclusive
 from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.model.times import time_formatter
 from cdr_plugin.model.versions import SnapshotSummary
@@ -59,17 +67,46 @@ class BackupResult:
     duration_s: float
 
 
-def backup(client: ClientTier, options: BackupOptions, reporter: Reporter) -> BackupResult:
-    """One version, captured when this returns. NotConvenientError while another run is at it."""
+def backup(
+    client: ClientTier,
+    options: BackupOptions,
+    reporter: Reporter,
+    may_send: Callable[[], Verdict] = lambda: Verdict(True),
+) -> BackupResult:
+    """One version, captured when this returns. NotConvenientError while another run is at it.
+
+    Where the spool is full the run sends, if ``may_send``, else a version that waits makes room; StorageFullError
+    when there is none: what was spooled stays known.
+    """
     with exclusive(client.state_folder / "backup.lock", f"backup of {client.name}"):
-        return _Run(client, options, reporter).run()
+        result = _with_room(client, options, reporter, may_send)
+        if result.version is not None:
+            with closing(client.baseline()) as baseline:
+                baseline.merge(client.state_folder.glob("catalog-*"))
+        return result
+
+
+def _with_room(
+    client: ClientTier, options: BackupOptions, reporter: Reporter, may_send: Callable[[], Verdict]
+) -> BackupResult:
+    """Runs until one finds room. Each that does not has cost a version that waited."""
+    while True:
+        with Streaming(client, lambda: Sender(client, reporter), may_send) as streaming:
+            run = _Run(client, options, reporter, Room(client, streaming.send_next))
+            try:
+                return run.run()
+            except SpoolFullError as error:
+                full = SpoolFullError(f"{error}, and {streaming.failure or 'nothing waits to be sent'}")
+        if not take_back_newest(client, reporter, run.fits_within):
+            raise full from None
 
 
 class _Run:
-    def __init__(self, client: ClientTier, options: BackupOptions, reporter: Reporter) -> None:
+    def __init__(self, client: ClientTier, options: BackupOptions, reporter: Reporter, room: Room) -> None:
         self.client = client
         self.options = options
         self.reporter = reporter
+        self.room = room
         self.started_s = time.time()
         self.state: ClientState = client.state
         self.previous = self.state.newest_version()
@@ -77,13 +114,14 @@ class _Run:
         self.generation = self.state.catalog_generation
 
     def run(self) -> BackupResult:
-        _sweep(self.client)
+        sweep(self.client)
         new_catalog = self.client.state_folder / f"{TEMPORARY_PREFIX}catalog"
         if self.options.dry_run:
             return self._dry_run(new_catalog)
         spooler = self._spooler()
+        self.counts = spooler.counts
         try:
-            result = self._archive(spooler, new_catalog)
+            result = self._archive(spooler, new_catalog, self._old_catalog())
             if self._unchanged(result):
                 spooler.keep()
                 return BackupResult(None, result, spooler.counts, time.time() - self.started_s)
@@ -99,10 +137,21 @@ class _Run:
     def _dry_run(self, new_catalog: Path) -> BackupResult:
         sink = CountingSink(KnownBlobs(self.state.known()))
         try:
-            result = self._archive(sink, new_catalog)
+            result = self._archive(sink, new_catalog, self._old_catalog())
         finally:
             new_catalog.unlink(missing_ok=True)
         return BackupResult(None, result, sink.counts, time.time() - self.started_s)
+
+    def fits_within(self, size: int, known: KnownBlobs, old_catalog: Path | None) -> bool:
+        """Would a version with only ``known`` blobs before it take at most ``size`` bytes of the spool? As far as
+        one can tell: what is left to encode shrinks like what has been encoded."""
+        sink, temporary = CountingSink(known), self.client.state_folder / f"{TEMPORARY_PREFIX}catalog"
+        try:
+            self._archive(sink, temporary, old_catalog)
+        finally:
+            temporary.unlink(missing_ok=True)
+        shrunk = self.counts.spooled_bytes / self.counts.data_added if self.counts.spooled_bytes else 1.0
+        return sink.counts.data_added * min(shrunk, 1.0) <= size
 
     def _unchanged(self, result: ArchiveResult) -> bool:
         same = self.previous is not None and self.previous.tree == result.root_tree
@@ -114,14 +163,25 @@ class _Run:
         preamble = Preamble(self.number, self.client.fingerprint, chunker_id(ticket.chunker), f"cdr {__version__}")
         builder = SegmentBuilder(preamble)
         known = KnownBlobs(self.state.known())
-        return Spooler(self.state, self.client.spool, parcel, builder, self.client.encoders, known)
+        return Spooler(
+            self.state,
+            self.client.spool,
+            parcel,
+            builder,
+            self.client.encoders,
+            known,
+            remembering=self.client.remembering(known, self.reporter),
+            need=self.room.need,
+        )
 
-    def _archive(self, sink: Spooler | CountingSink, new_catalog: Path) -> ArchiveResult:
+    def _archive(
+        self, sink: Spooler | CountingSink, new_catalog: Path, old_catalog: Path | None
+    ) -> ArchiveResult:
         return archive(
             self.options.archive,
             sink,
             splitter=self.client.splitter_factory(),
-            old_catalog=None if self.options.force else self._old_catalog(),
+            old_catalog=None if self.options.force else old_catalog,
             new_catalog=new_catalog,
             reporter=self.reporter,
         )
@@ -145,11 +205,10 @@ class _Run:
                 result.root_tree,
                 record.time,
                 VersionState.CAPTURED,
+                places=Places.of(self.options.archive).to_bytes(),
             )
         )
-        for path in self.client.state_folder.glob("catalog-*"):
-            if path != catalog:
-                path.unlink(missing_ok=True)
+        remove_old_catalogs(self.state)
 
     def _record(self, result: ArchiveResult, counts: SpoolCounts) -> VersionRecord:
         now = time_formatter(ZoneInfo(self.client.zone_name))
@@ -212,16 +271,3 @@ def _username() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return ""
-
-
-def _sweep(client: ClientTier) -> None:
-    """Remove what a crash left: temporary files, and segments that no row names."""
-    state = client.state
-    state.close_parcels()
-    remove_temporaries(client.state_folder)
-    remove_temporaries(client.spool)
-    rows = state.segments(SegmentState.SPOOLED, SegmentState.SENT, SegmentState.TAKEN)
-    named = {spool_path(client.spool, row.parcel_id, row.index).name for row in rows}
-    for entry in os.scandir(client.spool):
-        if entry.name not in named:
-            Path(entry.path).unlink(missing_ok=True)

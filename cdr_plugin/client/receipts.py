@@ -7,8 +7,9 @@ ones. It is signed by the tier that the ticket names, sealed to this client, and
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
-from cdr_plugin.client.spooler import spool_path
+from cdr_plugin.client.room import free_files, remove_files
 from cdr_plugin.client.state import ClientState, SegmentRow, blob_key
 from cdr_plugin.client.states import SegmentEvent, SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
@@ -19,33 +20,30 @@ from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.parcel.naming import Answer, answer_name
 from cdr_plugin.parcel.receipt import ParcelReceipt, Receipt, RejectedSegment, VersionReceipt, read_receipt
 from cdr_plugin.parcel.receipt import VersionState as Answered
+from cdr_plugin.parcel.segment import segment_label
 from cdr_plugin.reporter import Reporter
 
 _STATES = {
     Answered.STORED: VersionState.STORED,
     Answered.COMMITTED: VersionState.COMMITTED,
-    Answered.INCOMPLETE: VersionState.IN_TRANSIT,
+    Answered.INCOMPLETE: VersionState.INCOMPLETE,
     Answered.REJECTED: VersionState.REJECTED,
 }
 
 
-def read_receipts(client: ClientTier, storage: Transport, folder: str, reporter: Reporter) -> Receipt | None:
-    """The newest receipt, when it is newer than the last one that was acted on; else None."""
+def read_receipt_in(client: ClientTier, storage: Transport, folder: str, reporter: Reporter) -> Receipt | None:
+    """The receipt in a storage, when it is newer than the last one that was acted on; else None."""
     name = answer_name(folder, Answer.RECEIPT)
     try:
         data = storage.get(name, 0, MAX_DOCUMENT_BYTES + 1)
     except NotFoundError:
         return None
-    last = int(client.state.get("receipt_serial") or b"0")
     try:
         receipt = _open(client, data)
     except IntegrityError as error:
         reporter.error(name, "receive", f"{error}; ignored")
         return None
-    if receipt.serial <= last:
-        return None
-    apply_receipt(client, receipt, reporter)
-    return receipt
+    return receipt if receipt.serial > int(client.state.get("receipt_serial") or b"0") else None
 
 
 def _open(client: ClientTier, data: bytes) -> Receipt:
@@ -61,18 +59,26 @@ def _open(client: ClientTier, data: bytes) -> Receipt:
 
 
 def apply_receipt(client: ClientTier, receipt: Receipt, reporter: Reporter) -> None:
-    """Bring the state up to what ``receipt`` says. Idempotent: the serial is noted last."""
+    """Bring the state up to what ``receipt`` says. Idempotent: the serial is noted last.
+
+    Segments come before blobs: a blob is on its way, and not missing, until its segment has been taken.
+    """
     state = client.state
-    if receipt.missing:
-        keys = {blob_key(BlobType(type_), BlobId(id_)) for type_, id_ in receipt.missing}
-        state.forget_blobs(keys)
-        reporter.note(f"{client.name}: {len(keys)} blobs are missing above; the next backup sends them again")
+    rows = _rows(state)
     for parcel in receipt.parcels:
-        _apply_parcel(state, parcel, reporter)
+        _apply_parcel(client, parcel, rows.get(parcel.id, {}), reporter)
+    _apply_missing(client, receipt, reporter)
     for version in receipt.versions:
         _apply_version(state, version, reporter)
     _release(client, receipt)
     state.put({"receipt_serial": str(receipt.serial), "receipt_time": str(int(time.time()))})
+
+
+def _apply_missing(client: ClientTier, receipt: Receipt, reporter: Reporter) -> None:
+    keys = {blob_key(BlobType(type_), BlobId(id_)) for type_, id_ in receipt.missing}
+    if keys and (count := client.state.wanted.want(keys)):
+        reporter.note(f"{client.name}: {count} blobs are missing above; they are sent again")
+    client.state.wanted.forget_lost(keys)
 
 
 def _apply_version(state: ClientState, version: VersionReceipt, reporter: Reporter) -> None:
@@ -87,40 +93,48 @@ def _apply_version(state: ClientState, version: VersionReceipt, reporter: Report
     state.set_version(version.number, new, version.snapshot, version.reason)
 
 
-def _apply_parcel(state: ClientState, parcel: ParcelReceipt, reporter: Reporter) -> None:
+def _apply_parcel(
+    client: ClientTier, parcel: ParcelReceipt, rows: Mapping[int, SegmentRow], reporter: Reporter
+) -> None:
+    state = client.state
     rejected = {bad.index: bad for bad in parcel.rejected}
     again = rejected.keys() | set(parcel.missing)
-    rows = {row.index: row for row in _rows(state) if row.parcel_id == parcel.id}
     for index in sorted(again & rows.keys()):
         _send_again(state, rows[index], rejected.get(index), reporter)
-    state.advance(
-        [row for index, row in rows.items() if index < parcel.taken and index not in again], SegmentEvent.TAKE
-    )
+    taken = [row for index, row in rows.items() if index < parcel.taken and index not in again]
+    state.advance(taken, SegmentEvent.TAKE)
+    if client.release == "stored":
+        free_files(client, taken)
 
 
 def _send_again(state: ClientState, row: SegmentRow, rejected: RejectedSegment | None, reporter: Reporter) -> None:
-    """Return a segment to the queue, unless the receiver had the very object and refuses what is in
-    it: then its blobs are made anew by the next version."""
-    name = f"segment {row.parcel_id.hex()[:12]}/{row.index:08x}"
-    if rejected is not None and rejected.object == row.sha256:
-        reporter.error(name, "send", f"{rejected.reason}; the next backup reads its files again")
+    """Return a segment to the queue. Where its bytes are gone, or the receiver had the very object and refuses
+    what is in it, what it held is sent anew."""
+    name = segment_label(row.parcel_id, row.index)
+    reason = rejected.reason if rejected else "it did not arrive"
+    if row.held and not (rejected is not None and rejected.object == row.sha256):
+        reporter.error(name, "send", f"{reason}; it is sent again")
+        state.advance([row], SegmentEvent.RETURN)
+    else:
+        reporter.error(name, "send", f"{reason}; what it held is sent anew")
         state.lose(row)
-        return
-    reporter.error(name, "send", f"{rejected.reason if rejected else 'it did not arrive'}; it is sent again")
-    state.advance([row], SegmentEvent.RETURN)
 
 
-def _rows(state: ClientState) -> list[SegmentRow]:
-    return state.segments(SegmentState.SPOOLED, SegmentState.SENT, SegmentState.TAKEN)
+def _rows(state: ClientState) -> dict[bytes, dict[int, SegmentRow]]:
+    """Segments that a receipt may speak of, by parcel and index."""
+    found: dict[bytes, dict[int, SegmentRow]] = {}
+    for row in state.segments(SegmentState.SPOOLED, SegmentState.SENT, SegmentState.TAKEN):
+        found.setdefault(row.parcel_id, {})[row.index] = row
+    return found
 
 
 def _release(client: ClientTier, receipt: Receipt) -> None:
-    """Free what no version needs any more: parcels up to that of the newest committed version."""
+    """Free what no version needs any more: parcels up to that of the newest committed version, and answers
+    before what was made since."""
     newest = client.state.version(receipt.committed)
     if newest is None or newest.hash != receipt.committed_record:
         return
     last = client.state.parcel_of_version(newest.number)
-    done = [row for row in client.state.segments(SegmentState.TAKEN) if row.parcel_ord <= last]
-    for row in done:
-        spool_path(client.spool, row.parcel_id, row.index).unlink(missing_ok=True)
+    done = client.state.holdings.needed_until(last)
     client.state.advance(done, SegmentEvent.RELEASE)
+    remove_files(client, done)

@@ -1,4 +1,4 @@
-"""``cdr send`` of a client: segments go out in order, then the head; then receipts are read.
+"""``cdr send`` of a client: answers and segments go out in order, then the head; receipts are read before and after.
 
 Needs no lock against ``cdr backup``: it sees a segment only once it is durable and recorded. Every
 step can be repeated: putting the same sealed object twice changes nothing.
@@ -7,75 +7,178 @@ step can be repeated: putting the same sealed object twice changes nothing.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
+from types import TracebackType
+from typing import Self
 
+from cdr_plugin.client.answers import answer_wanted
 from cdr_plugin.client.baseline import take_baseline
-from cdr_plugin.client.receipts import read_receipts
+from cdr_plugin.client.catalogs import remove_old_catalogs
+from cdr_plugin.client.receipts import apply_receipt, read_receipt_in
+from cdr_plugin.client.room import Room, SpoolFullError, free_files
+from cdr_plugin.client.rows import SegmentRow
 from cdr_plugin.client.spooler import spool_path
-from cdr_plugin.client.state import SegmentRow
+from cdr_plugin.client.standing import read_standings
 from cdr_plugin.client.states import SegmentEvent, SegmentState
 from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError
+from cdr_plugin.contracts import Transport, Verdict
+from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError, RemoteError, StorageFullError
 from cdr_plugin.files import exclusive
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.naming import Answer, answer_name, enrolment_name, folder_id, head_name, segment_name
+from cdr_plugin.parcel.receipt import Receipt
 from cdr_plugin.reporter import Reporter
 
 _HEAD_EVERY = 8  # segments; a reader beside us sees progress at the price of one small object
 
+Sent = Callable[[SegmentRow], None]
+
 
 @dataclass(slots=True)
 class SendResult:
-    """What one run sent; ``waiting`` is what is left in the queue."""
+    """What one run sent; ``waiting`` is what is left in the queue. ``bytes_sent`` are those that had to
+    move, ``bytes_resumed`` were in the storage already from a put that was cut off."""
 
     segments_sent: int = 0
     bytes_sent: int = 0
     segments_waiting: int = 0
     bytes_waiting: int = 0
+    bytes_resumed: int = 0
+    waiting_for: str = ""
+    """What the rest waits for, where it was not convenient to go on."""
 
 
-def send(client: ClientTier, reporter: Reporter, sent: Callable[[SegmentRow], None] = lambda _row: None) -> SendResult:
+def send(
+    client: ClientTier,
+    reporter: Reporter,
+    sent: Sent = lambda _row: None,
+    may_go_on: Callable[[], Verdict] = lambda: Verdict(True),
+) -> SendResult:
     """Send all that is spooled, and take in what the tiers above answered.
 
     RemoteError when the storage fails: what was sent stays sent, the rest waits for the next run.
-    ``sent`` is called for each segment that has become durable in the storage.
+    ``sent`` is called for each segment that has become durable in the storage; ``may_go_on`` is asked
+    before each: when it says no, the rest waits, and the result says for what.
     """
-    with (
-        exclusive(client.state_folder / "send.lock", f"sending of {client.name}"),
-        client.plugins.transport(client.to) as storage,
-    ):
-        return _Sender(client, storage, reporter, sent).run()
+    with Sender(client, reporter, sent) as sender:
+        sender.begin()
+        while (verdict := may_go_on()).convenient and sender.send_next():
+            pass
+        result = sender.end()
+        result.waiting_for = verdict.reason if result.segments_waiting else ""
+        return result
 
 
-class _Sender:
-    def __init__(
-        self, client: ClientTier, storage: Transport, reporter: Reporter, sent: Callable[[SegmentRow], None]
-    ) -> None:
+class Sender:
+    """One session of sending, under ``send.lock``, with the storages that answer."""
+
+    def __init__(self, client: ClientTier, reporter: Reporter, sent: Sent = lambda _row: None) -> None:
         self._client = client
         self._state = client.state
-        self._storage = storage
         self._reporter = reporter
         self._sent = sent
         self._folder = folder_id(client.identity.signing.public, client.ticket.group)
+        self._stack = ExitStack()
+        self._storages: dict[str, Transport] = {}
+        self._queue: deque[SegmentRow] = deque()
+        self._unannounced = 0
         self._result = SendResult()
 
-    def run(self) -> SendResult:
-        read_receipts(self._client, self._storage, self._folder, self._reporter)
-        self._take_baseline()
+    def __enter__(self) -> Self:
+        """NotConvenientError while another process sends, RemoteError when no storage answers."""
+        with ExitStack() as stack:
+            lock = self._client.state_folder / "send.lock"
+            stack.enter_context(exclusive(lock, f"sending of {self._client.name}"))
+            self._storages = dict(self._reachable(stack))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _reachable(self, stack: ExitStack) -> list[tuple[str, Transport]]:
+        """Every storage that answers, in the configured order; the others are noted."""
+        found, failures = [], []
+        for url in self._client.storages:
+            try:
+                found.append((url, stack.enter_context(self._client.plugins.transport(url))))
+            except RemoteError as error:
+                failures.append(error)
+        if not found:
+            raise failures[0]
+        for failure in failures:
+            self._reporter.note(f"client {self._client.name}: {failure}; another storage is used")
+        return found
+
+    def _each(self, work: Callable[[str, Transport], object]) -> None:
+        """``work`` with each storage; one that fails, unless segments go there, is left out from then on."""
+        for url, storage in list(self._storages.items()):
+            try:
+                work(url, storage)
+            except RemoteError as error:
+                if storage is self._storage:
+                    raise
+                self._reporter.note(f"client {self._client.name}: {error}; left out for now")
+                del self._storages[url]
+
+    @property
+    def _storage(self) -> Transport:
+        """Where segments go now."""
+        return next(iter(self._storages.values()))
+
+    def begin(self) -> None:
+        """Take in what was answered, and put what it asks for in front of the queue."""
+        self._take_answers()
         self._send_enrolment()
-        self._send_segments()
-        self._state.mark_in_transit()
-        read_receipts(self._client, self._storage, self._folder, self._reporter)
+        self._answer_wanted()
+
+    def send_next(self) -> bool:
+        """Send the first segment of the queue; False when there is none."""
+        while (row := self._next()) is not None:
+            if self._send_one(row):
+                self._unannounced += 1
+                if self._unannounced >= _HEAD_EVERY:
+                    self._write_heads()
+                return True
+        return False
+
+    def end(self) -> SendResult:
+        """Announce what was sent, and take in what was answered meanwhile."""
+        self.announce()
+        self._read_receipts()
+        remove_old_catalogs(self._state)
         self._result.segments_waiting, self._result.bytes_waiting = self._state.queue()
         return self._result
 
-    def _take_baseline(self) -> None:
+    def announce(self) -> None:
+        """Write the heads that do not say yet what has been sent."""
+        self._write_heads()
+
+    # --- what comes down ---
+
+    def _take_answers(self) -> None:
+        self._read_receipts()
+        self._each(self._take_baseline)
+
+    def _read_receipts(self) -> None:
+        """Each storage may hold one; the newest says all that matters."""
+        found: list[Receipt | None] = []
+        self._each(lambda _, place: found.append(read_receipt_in(self._client, place, self._folder, self._reporter)))
+        newest = max((receipt for receipt in found if receipt is not None), key=lambda r: r.serial, default=None)
+        if newest is not None:
+            apply_receipt(self._client, newest, self._reporter)
+        read_standings(self._client, self._storages.values(), self._folder, self._reporter)
+
+    def _take_baseline(self, _: str, storage: Transport) -> None:
         """What the operator let us adopt, if anything; what is wrong with it does not stop the sending."""
         try:
-            taken = take_baseline(self._client, self._storage, self._folder, self._reporter)
+            taken = take_baseline(self._client, storage, self._folder, self._reporter)
         except NotFoundError:
             return
         except NotConvenientError as error:
@@ -93,16 +196,20 @@ class _Sender:
             # Over one that a broken storage may have torn: it would be refused for ever.
             self._storage.put(enrolment_name(self._folder, request), request, overwrite=True)
 
-    def _send_segments(self) -> None:
-        unannounced = 0
-        for row in self._state.segments(SegmentState.SPOOLED):
-            if self._send_one(row):
-                unannounced += 1
-            if unannounced >= _HEAD_EVERY:
-                self._write_head()
-                unannounced = 0
-        if unannounced or self._head_is_stale():
-            self._write_head()
+    # --- what goes up ---
+
+    def _answer_wanted(self) -> None:
+        try:
+            answer_wanted(self._client, Room(self._client, self.send_next).need, self._reporter)
+        except SpoolFullError as error:
+            self._reporter.note(f"{error}; what the tiers above ask for has to wait")
+
+    def _next(self) -> SegmentRow | None:
+        """The first segment that waits. Another process may spool while we send, and take back what it spooled
+        only with our lock."""
+        if not self._queue:
+            self._queue.extend(self._state.segments(SegmentState.SPOOLED))
+        return self._queue.popleft() if self._queue else None
 
     def _send_one(self, row: SegmentRow) -> bool:
         path = spool_path(self._client.spool, row.parcel_id, row.index)
@@ -112,33 +219,62 @@ class _Sender:
         except FileNotFoundError:
             intact = False
         if not intact:
-            self._lose(row)
+            self._lose(row, "spooled segment is damaged or gone")
             return False
-        self._storage.put_file(segment_name(self._folder, row.parcel_id, row.index), path)
-        self._state.advance([row], SegmentEvent.SEND)
-        self._result.segments_sent += 1
-        self._result.bytes_sent += row.size
-        self._reporter.progress(segments_sent=self._result.segments_sent, bytes_sent=self._result.bytes_sent)
-        self._sent(row)
+        self._state.begin(row.parcel_ord)
+        name = segment_name(self._folder, row.parcel_id, row.index)
+        try:
+            resumed = self._storage.put_file(name, path)
+        except RemoteError as error:
+            if isinstance(error, StorageFullError) or not self._is_taken_by_another(name, row):
+                raise
+            self._lose(row, f"the storage has another object of its name ({error})")
+            return False
+        self._note_sent(row, resumed)
         return True
 
-    def _lose(self, row: SegmentRow) -> None:
-        """The spooled bytes are gone or changed: its blobs are not known any more."""
+    def _note_sent(self, row: SegmentRow, resumed: int) -> None:
+        self._state.advance([row], SegmentEvent.SEND)
+        if self._client.release == "durable":
+            free_files(self._client, [row])
+        self._result.segments_sent += 1
+        self._result.bytes_sent += row.size - resumed
+        self._result.bytes_resumed += resumed
+        self._reporter.progress(segments_sent=self._result.segments_sent, bytes_sent=self._result.bytes_sent)
+        self._sent(row)
+
+    def _is_taken_by_another(self, name: str, row: SegmentRow) -> bool:
+        """Whether other bytes have the name that a put failed at: a clone of this client, or somebody else,
+        was there before. No later put could go through."""
+        try:
+            if self._storage.stat(name).size != row.size:
+                return True
+            return _sha256(self._storage.get(name, 0, row.size + 1)) != row.sha256
+        except RemoteError:
+            return False
+
+    def _lose(self, row: SegmentRow, why: str) -> None:
+        """It will not travel as it is: what it held is wanted, which the next answers carry."""
         self._state.lose(row)
-        error = IntegrityError(
-            "spooled segment is damaged or gone; the next backup reads its files again and sends them"
-        )
-        self._reporter.error(spool_path(self._client.spool, row.parcel_id, row.index).name, "send", error)
+        text = f"{why}; what it held is sent anew by the next 'cdr send'"
+        self._reporter.error(spool_path(self._client.spool, row.parcel_id, row.index).name, "send", text)
 
-    def _head_is_stale(self) -> bool:
-        return self._state.get("head") != self._head_body() or self._head_is_damaged()
+    # --- heads ---
 
-    def _head_is_damaged(self) -> bool:
+    def _write_heads(self) -> None:
+        """Every storage is told of all parcels: the reader takes the union of what lies in them."""
+        self._unannounced = 0
+        self._each(self._write_head)
+
+    def _head_is_stale(self, url: str, storage: Transport) -> bool:
+        return self._state.get(f"head {url}") != self._head_body() or self._head_is_damaged(url, storage)
+
+    def _head_is_damaged(self, url: str, storage: Transport) -> bool:
         """Somebody removed or changed the head that waits for its reader."""
         if not self._state.parcels():
             return False
         try:
-            return _sha256(self._storage.get(head_name(self._folder))) != self._state.get("head_sha256")
+            return _sha256(storage.get(head_name(self._folder))) != self._state.get(f"head_sha256 {url}")
         except NotFoundError:
             return True
 
@@ -155,14 +291,16 @@ class _Sender:
                 found.append(HeadParcel(parcel.id, segments, parcel.closed and waiting is None))
         return found
 
-    def _write_head(self) -> None:
+    def _write_head(self, url: str, storage: Transport) -> None:
+        if not self._head_is_stale(url, storage):
+            return
         body, parcels = self._head_body(), self._parcels()
         head = Head(self._state.next_serial("head"), parcels)
         data = write_head(
             head, self._client.identity.signing, group=self._client.ticket.group, issued_s=int(time.time())
         )
-        self._storage.put(head_name(self._folder), data, overwrite=True)
-        self._state.put({"head": body, "head_sha256": _sha256(data)})
+        storage.put(head_name(self._folder), data, overwrite=True)
+        self._state.put({f"head {url}": body, f"head_sha256 {url}": _sha256(data)})
 
 
 def _sha256(data: bytes) -> bytes:

@@ -7,26 +7,24 @@ so that reading, compressing and writing overlap. Memory is bounded by the few s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from cdr_plugin.archiver import NewBlob
+from cdr_plugin.client.encoding import Encoding, LabelledEncoder
 from cdr_plugin.client.known_blobs import KnownBlobs
+from cdr_plugin.client.remembering import Remembering
 from cdr_plugin.client.state import ClientState, VersionRow, blob_key
-from cdr_plugin.contracts import Encoder
 from cdr_plugin.files import write_durably
-from cdr_plugin.model.blobs import PLAIN, BlobType, Buffer, Payload
+from cdr_plugin.model.blobs import BlobType, Buffer, Payload
 from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.segment import Parcel
 from cdr_plugin.parcel.version import SignedVersionRecord
 
 _SEGMENTS_IN_FLIGHT = 3  # sealed or waiting to be: 24 MiB; more did not make a 2 GB run faster
-
-LabelledEncoder = tuple[str, Encoder]
-"""A method's label and one thread's encoder of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,12 @@ def spool_path(folder: Path, parcel_id: bytes, index: int) -> Path:
 
 
 class Spooler:
-    """The archiver's sink. ``known`` belongs to it from now on: blobs not to be sent."""
+    """The archiver's sink. ``known`` belongs to it from now on: blobs not to be sent.
+
+    ``need`` is told how many bytes the spool is to take next, and makes room, or raises; then nothing more
+    is spooled. ``answers``: the parcel holds what was lost, not what is new. ``remembering``: what deltas
+    build on, and what later ones will; without it every blob travels whole.
+    """
 
     def __init__(
         self,
@@ -72,16 +75,22 @@ class Spooler:
         builder: SegmentBuilder,
         encoders: Callable[[], Sequence[LabelledEncoder]],
         known: KnownBlobs,
+        *,
+        remembering: Remembering | None = None,
+        need: Callable[[int], None] = lambda _bytes: None,
+        answers: bool = False,
     ) -> None:
         self.counts = SpoolCounts()
         self._state = state
         self._spool = spool
         self._parcel = parcel
-        self._parcel_ord = state.open_parcel(parcel.id, parcel.secret.to_bytes())
+        self._parcel_ord = state.open_parcel(parcel.id, parcel.secret.to_bytes(), answers=answers)
         self._builder = builder
         self._known = known
-        self._make_encoders = encoders
-        self._local = threading.local()
+        self._need = need
+        self._refused: BaseException | None = None
+        self._remembering = remembering
+        self._encoding = Encoding(encoders, remembering)
         self._lock = threading.Lock()
         self._keys: list[bytes] = []
         self._next_index = 0
@@ -96,28 +105,16 @@ class Spooler:
         fresh = self._claim(type_, blobs)
         if not fresh:
             return
-        payloads = self._encode(type_, fresh)
+        encoded = self._encoding.encode(type_, fresh)
         with self._lock:
-            for payload in payloads:
+            for payload, memories, kept in encoded:
                 self._append(payload)
+                if self._remembering is not None:
+                    self._remembering.add(payload, memories, kept)
 
     def _claim(self, type_: BlobType, blobs: Sequence[NewBlob]) -> list[NewBlob]:
         with self._lock:
             return [blob for blob in blobs if self._known.add(type_, blob[0])]
-
-    def _encode(self, type_: BlobType, blobs: Sequence[NewBlob]) -> list[Payload]:
-        encoders = getattr(self._local, "encoders", None)
-        if encoders is None:
-            encoders = self._local.encoders = list(self._make_encoders())
-        best: list[tuple[str, Buffer]] = [(PLAIN, data) for _, data, _, _ in blobs]
-        for position, (label, encoder) in enumerate(encoders):
-            for at, encoded in enumerate(encoder.encode_many([data for _, data, _, _ in blobs])):
-                if encoded is not None and (position == 0 or len(encoded) < len(best[at][1])):
-                    best[at] = (label, encoded)
-        return [
-            Payload(type_, id_, label, len(data), encoded)
-            for (id_, data, _, _), (label, encoded) in zip(blobs, best, strict=True)
-        ]
 
     def _append(self, payload: Payload) -> None:
         # A blob's key goes with the segment that is open *after* it was added: that one is never
@@ -130,6 +127,16 @@ class Spooler:
     # --- sealing and writing, in order ---
 
     def _submit(self, plaintext: Buffer) -> None:
+        if self._refused is not None:
+            raise self._refused  # the segment that found no room is gone: behind it nothing is whole
+        try:
+            self._need(len(plaintext))
+        except BaseException as error:
+            self._refused = error
+            raise
+        self._write(plaintext)
+
+    def _write(self, plaintext: Buffer) -> None:
         keys, self._keys = b"".join(self._keys), []
         self._writing.append(self._writer.submit(self._seal, self._next_index, plaintext, keys))
         self._next_index += 1
@@ -137,22 +144,17 @@ class Spooler:
         while len(self._writing) > _SEGMENTS_IN_FLIGHT or (len(self._writing) > 1 and self._writing[0].done()):
             self._record_oldest()
 
-    def _submit_rest(self) -> None:
-        rest = self._builder.finish()
-        if rest is not None:
-            self._submit(rest)
-
     def _seal(self, index: int, plaintext: Buffer, keys: bytes) -> Sealed:
         sealed = self._parcel.seal(index, plaintext)
         write_durably(spool_path(self._spool, self._parcel.id, index), sealed)
         return Sealed(index, len(sealed), sha256(sealed).digest(), keys)
 
-    def _record_oldest(self) -> None:
+    def _record_oldest(self, more_keys: bytes = b"") -> None:
         if self._failure is not None:
             raise self._failure  # nothing is recorded behind a gap, whichever thread comes here next
         try:
             sealed = self._writing.pop(0).result()
-            self._state.add_segment(self._parcel_ord, sealed.index, sealed.size, sealed.sha256, sealed.keys)
+            self._state.add_segment(self._parcel_ord, sealed.index, sealed.size, sealed.sha256, sealed.keys + more_keys)
         except BaseException as error:
             self._failure = error
             raise
@@ -161,10 +163,9 @@ class Spooler:
     def finish(self, version: VersionRow) -> None:
         """Put the version record behind everything else; when this returns the version is captured."""
         with self._lock:
-            for row in (*self._state.versions_to_repeat(), version):
-                for plaintext in self._builder.add_version(SignedVersionRecord(row.record, row.signature)):
-                    self._submit(plaintext)
-            self._submit_rest()
+            self._append_records((*self._state.versions_to_repeat(), version))
+            if (rest := self._builder.finish()) is not None:
+                self._submit(rest)
             while len(self._writing) > 1:
                 self._record_oldest()
             last = self._writing.pop().result()
@@ -174,17 +175,34 @@ class Spooler:
             self._state.capture(self._parcel_ord, last.index, last.size, last.sha256, keys, version)
         self.close()
 
-    def keep(self) -> None:
-        """The run ends without a version: keep what was encoded, so that it costs no byte twice."""
+    def _append_records(self, versions: Iterable[VersionRow]) -> None:
+        for row in versions:
+            for plaintext in self._builder.add_version(SignedVersionRecord(row.record, row.signature)):
+                self._submit(plaintext)
+
+    def keep(self, repeated: Sequence[VersionRow] = ()) -> None:
+        """The run ends without a version: keep what was encoded, so that it costs no byte twice, and the
+        records of ``repeated``. The last segment may go beyond the spool's limit."""
         try:
             with self._lock:
                 if self._failure is None:
-                    self._submit_rest()
-                    while self._writing:
-                        self._record_oldest()
+                    self._keep(repeated)
         finally:
             self.close()
+
+    def _keep(self, repeated: Sequence[VersionRow]) -> None:
+        if self._refused is not None:
+            self._keys.clear()
+        else:
+            self._append_records(repeated)
+            if (rest := self._builder.finish()) is not None:
+                self._write(rest)
+        while self._writing:
+            # Keys of the last blobs may still wait for a segment that never opened.
+            self._record_oldest(b"".join(self._keys) if len(self._writing) == 1 else b"")
 
     def close(self) -> None:
         """Stop the writer; what is not recorded is left to the next start to remove."""
         self._writer.shutdown(wait=True, cancel_futures=True)
+        if self._remembering is not None:
+            self._remembering.finish()

@@ -1,62 +1,59 @@
-"""What a client remembers: parcels, segments, versions, known blobs. See docs/design/client-state.md."""
+"""What a client remembers: parcels, segments, versions, known blobs. See docs/design/client-state.md.
+
+What the spool holds is in ``holdings``, what is to be sent again in ``wanted``: views of the same database.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from sqlite3 import Connection
 
+from cdr_plugin.client.holdings import Holdings
+from cdr_plugin.client.rows import KEY_BYTES, SegmentRow, blob_key, cut_keys
+from cdr_plugin.client.standing_rows import StandingRows, follow
 from cdr_plugin.client.states import SEGMENT, SegmentEvent, SegmentState, VersionState
-from cdr_plugin.model.blobs import BlobId, BlobType
+from cdr_plugin.client.wanted import COUNT_GENERATION, WantedBlobs
 from cdr_plugin.tier_state import TierState
 
-KEY_BYTES = 33
-"""A blob in a ``segments`` row: one byte of type, 32 of ID."""
+__all__ = ["KEY_BYTES", "ClientState", "ParcelRow", "SegmentRow", "VersionRow", "blob_key", "cut_keys"]
 
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE parcels (
     ord INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL UNIQUE, secret BLOB NOT NULL,
-    closed INTEGER NOT NULL DEFAULT 0);
+    answers INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE segments (
     parcel INTEGER NOT NULL REFERENCES parcels(ord), idx INTEGER NOT NULL, size INTEGER NOT NULL,
-    sha256 BLOB NOT NULL, state TEXT NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
+    sha256 BLOB NOT NULL, state TEXT NOT NULL, held INTEGER NOT NULL, keys BLOB NOT NULL,
+    PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
+CREATE INDEX held ON segments (size) WHERE held=1;
+CREATE TABLE wanted (
+    key BLOB PRIMARY KEY, parcel INTEGER NOT NULL, idx INTEGER NOT NULL, lost INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE versions (
     number INTEGER PRIMARY KEY, parcel INTEGER NOT NULL, record BLOB NOT NULL, signature BLOB NOT NULL,
     hash BLOB NOT NULL, again INTEGER NOT NULL DEFAULT 0, tree BLOB NOT NULL,
     time TEXT NOT NULL, state TEXT NOT NULL, snapshot TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT '')
+    reason TEXT NOT NULL DEFAULT '', places BLOB NOT NULL DEFAULT x'')
 """
-_COUNT_GENERATION = (
-    "INSERT INTO meta VALUES ('generation', '1') ON CONFLICT(key) DO UPDATE SET value=CAST(value AS INT)+1"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentRow:
-    """One sealed segment; ``size`` in bytes, ``sha256`` of the whole object."""
-
-    parcel_ord: int
-    parcel_id: bytes
-    index: int
-    size: int
-    sha256: bytes
-    state: SegmentState
-
 
 @dataclass(frozen=True, slots=True)
 class ParcelRow:
-    """A parcel: ``segments`` counts those recorded so far."""
+    """A parcel: ``segments`` counts those recorded so far; ``answers``: it holds what was lost before."""
 
     ord: int
     id: bytes
     segments: int
     closed: bool
+    answers: bool
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """A captured version; ``record`` is the signed body, ``hash`` its SHA-256."""
+    """A captured version; ``record`` is the signed body, ``hash`` its SHA-256. ``places``: where its files
+    were found, see ``archived.Places``; known only while it is captured."""
 
     number: int
     record: bytes
@@ -67,15 +64,7 @@ class VersionRow:
     state: VersionState
     snapshot: str = ""
     reason: str = ""
-
-
-def blob_key(type_: BlobType, id_: BlobId) -> bytes:
-    return bytes((type_,)) + id_
-
-
-def cut_keys(keys: bytes) -> list[bytes]:
-    """The keys that stand end to end in a ``segments`` row."""
-    return [keys[at : at + KEY_BYTES] for at in range(0, len(keys), KEY_BYTES)]
+    places: bytes = b""
 
 
 class ClientState(TierState):
@@ -84,33 +73,49 @@ class ClientState(TierState):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, _SCHEMA, _VERSION)
 
+    @cached_property
+    def holdings(self) -> Holdings:
+        """What the spool holds, and what rests on recipes."""
+        return Holdings(self._db)
+
+    @cached_property
+    def wanted(self) -> WantedBlobs:
+        """Blobs that are to be sent again."""
+        return WantedBlobs(self._db)
+
+    @cached_property
+    def standing(self) -> StandingRows:
+        """What the top tier's standing speaks of."""
+        return StandingRows(self._db)
+
     # --- parcels and segments ---
 
-    def open_parcel(self, parcel_id: bytes, secret: bytes) -> int:
+    def open_parcel(self, parcel_id: bytes, secret: bytes, *, answers: bool = False) -> int:
         with self._db.transaction() as db:
-            cursor = db.execute("INSERT INTO parcels (id, secret) VALUES (?, ?)", (parcel_id, secret))
+            cursor = db.execute(
+                "INSERT INTO parcels (id, secret, answers) VALUES (?, ?, ?)", (parcel_id, secret, answers)
+            )
         return int(cursor.lastrowid or 0)
+
+    def secret_of(self, parcel: int) -> bytes:
+        """ID and key of a parcel, see ``ParcelSecret``."""
+        row = self._db.connection.execute("SELECT secret FROM parcels WHERE ord=?", (parcel,)).fetchone()
+        return bytes(row[0])
 
     def add_segment(self, parcel: int, index: int, size: int, sha256: bytes, keys: bytes) -> None:
         """Record a durable segment and the blobs that end in it; from now on they are known."""
         with self._db.transaction() as db:
-            db.execute(
-                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)",
-                (parcel, index, size, sha256, SegmentState.SPOOLED, keys),
-            )
+            _insert_segment(db, parcel, index, size, sha256, keys)
 
     def capture(self, parcel: int, index: int, size: int, sha256: bytes, keys: bytes, version: VersionRow) -> None:
         """Record the last segment, close the parcel and make the version the newest: one transaction."""
         with self._db.transaction() as db:
-            db.execute(
-                "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?)",
-                (parcel, index, size, sha256, SegmentState.SPOOLED, keys),
-            )
+            _insert_segment(db, parcel, index, size, sha256, keys)
             db.execute("UPDATE parcels SET closed=1 WHERE ord=?", (parcel,))
             db.execute("UPDATE versions SET again=0")
             db.execute(
-                "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state) "
-                "VALUES (?,?,?,?,?,?,?,?)",
+                "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state, places) "
+                "VALUES (?,?,?,?,?,?,?,?,?)",
                 (
                     version.number,
                     parcel,
@@ -120,32 +125,32 @@ class ClientState(TierState):
                     version.tree,
                     version.time,
                     version.state,
+                    version.places,
                 ),
             )
 
-    def close_parcels(self) -> None:
-        """Close what a crash left open; only under the lock of the one writer."""
+    def close_parcels(self, *, answers: bool = False) -> None:
+        """Close what a crash left open; only under the lock of the one who writes such parcels."""
         with self._db.transaction() as db:
-            db.execute("UPDATE parcels SET closed=1 WHERE closed=0")
+            db.execute("UPDATE parcels SET closed=1 WHERE closed=0 AND answers=?", (answers,))
+
+    def open_parcels(self) -> list[bytes]:
+        """IDs of parcels that somebody may be writing now."""
+        return [id_ for (id_,) in self._db.connection.execute("SELECT id FROM parcels WHERE closed=0")]
 
     def parcels(self) -> list[ParcelRow]:
-        """Parcels with segments that are not released, in the order in which they were opened."""
+        """Parcels with segments that are not released, in the order in which they are to be taken."""
         rows = self._db.connection.execute(
-            "SELECT p.ord, p.id, COUNT(*), p.closed FROM parcels p JOIN segments s ON s.parcel=p.ord "
-            "GROUP BY p.ord HAVING SUM(s.state!=?) > 0 ORDER BY p.ord",
+            "SELECT p.ord, p.id, COUNT(*), p.closed, p.answers FROM parcels p JOIN segments s ON s.parcel=p.ord "
+            "GROUP BY p.ord HAVING SUM(s.state!=?) > 0 ORDER BY p.answers DESC, p.ord",
             (SegmentState.RELEASED,),
         )
-        return [ParcelRow(ord_, id_, count, bool(closed)) for ord_, id_, count, closed in rows]
+        return [ParcelRow(ord_, id_, count, bool(shut), bool(answers)) for ord_, id_, count, shut, answers in rows]
 
     def segments(self, *states: SegmentState) -> list[SegmentRow]:
-        """Segments in one of ``states``, in the order in which they travel."""
+        """Segments in one of ``states``, in the order in which they travel: answers before versions."""
         marks = ",".join("?" * len(states))
-        rows = self._db.connection.execute(
-            "SELECT s.parcel, p.id, s.idx, s.size, s.sha256, s.state FROM segments s JOIN parcels p ON p.ord=s.parcel "
-            f"WHERE s.state IN ({marks}) ORDER BY s.parcel, s.idx",
-            states,
-        )
-        return [SegmentRow(ord_, id_, idx, size, sha, SegmentState(state)) for ord_, id_, idx, size, sha, state in rows]
+        return self.holdings.rows(f"s.state IN ({marks})", *states)
 
     def first_unsent(self, parcel_ord: int) -> int | None:
         """The lowest index of a parcel that waits to be sent; None when none does."""
@@ -155,27 +160,29 @@ class ClientState(TierState):
         return row[0] if row[0] is None else int(row[0])
 
     def lose(self, segment: SegmentRow) -> None:
-        """The spooled object is no more: its row goes, its blobs count as never sent.
+        """Its object will not be taken: it leaves the queue, and what it held is wanted, or repeated.
 
         It may have carried any record that is not answered yet: its own version's or a repeated one.
         """
         with self._db.transaction() as db:
+            self.wanted.want_all_of(db, segment)
             db.execute(
-                "UPDATE segments SET keys=x'', state=? WHERE parcel=? AND idx=?",
-                (SegmentState.RELEASED, segment.parcel_ord, segment.index),
+                "UPDATE segments SET keys=x'', held=0, state=? WHERE parcel=? AND idx=?",
+                (SEGMENT.next(segment.state, SegmentEvent.LOSE), segment.parcel_ord, segment.index),
             )
             db.execute(
-                "UPDATE versions SET again=1 WHERE parcel<=? AND state IN (?, ?)",
+                "UPDATE versions SET again=1 WHERE parcel<=? AND record!=x'' AND state IN (?, ?)",
                 (segment.parcel_ord, VersionState.CAPTURED, VersionState.IN_TRANSIT),
             )
-            db.execute(_COUNT_GENERATION)
 
     def advance(self, segments: Iterable[SegmentRow], event: SegmentEvent) -> None:
-        """Apply one event to segments in one transaction; those already past it stay."""
+        """Apply one event to segments in one transaction; those already past it stay. What is released is not
+        held any more."""
+        held = "" if event is not SegmentEvent.RELEASE else ", held=0"
         with self._db.transaction() as db:
             for row in segments:
                 db.execute(
-                    "UPDATE segments SET state=? WHERE parcel=? AND idx=? AND state=?",
+                    f"UPDATE segments SET state=?{held} WHERE parcel=? AND idx=? AND state=?",
                     (SEGMENT.next(row.state, event), row.parcel_ord, row.index, row.state),
                 )
 
@@ -196,29 +203,16 @@ class ClientState(TierState):
         """From now on these blobs are known, as if their segment had been released."""
         with self._db.transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO segments VALUES (?, ?, 0, x'', ?, ?)",
+                "INSERT OR IGNORE INTO segments VALUES (?, ?, 0, x'', ?, 0, ?)",
                 (parcel, number, SegmentState.RELEASED, keys),
             )
 
-    def end_baseline(self, serial: int, parcel: int, newest: VersionRow | None) -> None:
-        """The baseline is taken. ``newest`` is the version that our next one follows, in place of those of
-        ours from its number on; its record is not here. Only under the lock of the one writer."""
+    def end_baseline(self, serial: int, newest: VersionRow | None) -> None:
+        """The baseline is taken. ``newest`` is the version that our next one follows; its record is not here.
+        Only under the lock of the one writer."""
         with self._db.transaction() as db:
             if newest is not None:
-                db.execute("DELETE FROM versions WHERE number>=?", (newest.number,))
-                db.execute(
-                    "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state, snapshot) "
-                    "VALUES (?,?,x'',x'',?,?,?,?,?)",
-                    (
-                        newest.number,
-                        parcel,
-                        newest.hash,
-                        newest.tree,
-                        newest.time,
-                        newest.state,
-                        newest.snapshot,
-                    ),
-                )
+                follow(db, newest)
             db.execute("INSERT OR REPLACE INTO meta VALUES ('baseline_serial', ?)", (str(serial).encode(),))
 
     # --- known blobs ---
@@ -229,7 +223,7 @@ class ClientState(TierState):
             yield keys
 
     def forget_blobs(self, missing: set[bytes]) -> None:
-        """Strike blobs that the receiver does not have; the next version reads and sends them anew."""
+        """Strike blobs that nothing above has any more; the next version reads its files and sends them anew."""
         with self._db.transaction() as db:
             rows = db.execute("SELECT parcel, idx, keys FROM segments").fetchall()
             for parcel, index, keys in rows:
@@ -237,7 +231,7 @@ class ClientState(TierState):
                 kept = [key for key in cut if key not in missing]
                 if len(kept) != len(cut):
                     db.execute("UPDATE segments SET keys=? WHERE parcel=? AND idx=?", (b"".join(kept), parcel, index))
-            db.execute(_COUNT_GENERATION)
+            db.execute(COUNT_GENERATION)
 
     @property
     def catalog_generation(self) -> int:
@@ -255,13 +249,23 @@ class ClientState(TierState):
         return found[0] if found else None
 
     def versions_to_repeat(self) -> list[VersionRow]:
-        """Versions whose record may have been in a segment that was lost; the next version's parcel
-        carries them again. What a baseline told us of a version is no record."""
+        """Versions whose record may have been in a segment that was lost; the next parcel carries them
+        again. What a baseline told us of a version is no record."""
         return self.versions("WHERE again=1 AND record!=x'' ORDER BY number")
+
+    def repeated(self, versions: Iterable[VersionRow]) -> None:
+        """Their records are in the queue again, and on their way from now on."""
+        with self._db.transaction() as db:
+            for version in versions:
+                db.execute("UPDATE versions SET again=0 WHERE number=?", (version.number,))
+                db.execute(
+                    "UPDATE versions SET state=? WHERE number=? AND state=?",
+                    (VersionState.IN_TRANSIT, version.number, VersionState.CAPTURED),
+                )
 
     def versions(self, tail: str = "ORDER BY number") -> list[VersionRow]:
         rows = self._db.connection.execute(
-            f"SELECT number, record, signature, hash, tree, time, state, snapshot, reason FROM versions {tail}"
+            f"SELECT number, record, signature, hash, tree, time, state, snapshot, reason, places FROM versions {tail}"
         )
         return [_version_row(row) for row in rows]
 
@@ -274,14 +278,14 @@ class ClientState(TierState):
         row = self._db.connection.execute("SELECT parcel FROM versions WHERE number=?", (number,)).fetchone()
         return int(row[0])
 
-    def mark_in_transit(self) -> None:
-        """Versions all of whose segments have been sent are on their way."""
-        with self._db.transaction() as db:
-            db.execute(
-                "UPDATE versions SET state=? "
-                "WHERE state=? AND parcel NOT IN (SELECT parcel FROM segments WHERE state=?)",
-                (VersionState.IN_TRANSIT, VersionState.CAPTURED, SegmentState.SPOOLED),
-            )
+    def begin(self, parcel: int) -> None:
+        """Before the first put of a parcel: somebody may see the versions whose records it can hold from now
+        on, so that nothing replaces them any more."""
+        bound = VersionState.IN_TRANSIT, VersionState.CAPTURED, parcel
+        waits = "state=? AND parcel<=? AND EXISTS (SELECT 1 FROM parcels WHERE ord=? AND answers=0)"
+        if self._db.connection.execute(f"SELECT 1 FROM versions WHERE {waits}", (*bound[1:], parcel)).fetchone():
+            with self._db.transaction() as db:
+                db.execute(f"UPDATE versions SET state=? WHERE {waits}", (*bound, parcel))
 
     def set_version(self, number: int, state: VersionState, snapshot: str, reason: str) -> None:
         with self._db.transaction() as db:
@@ -297,6 +301,15 @@ class ClientState(TierState):
         return int(row[0]), int(row[1])
 
 
-def _version_row(row: tuple[int, bytes, bytes, bytes, bytes, str, str, str, str]) -> VersionRow:
-    number, record, signature, hash_, tree, time, state, snapshot, reason = row
-    return VersionRow(number, record, signature, hash_, tree, time, VersionState(state), snapshot, reason)
+def _insert_segment(db: Connection, parcel: int, index: int, size: int, sha256: bytes, keys: bytes) -> None:
+    """What it holds is known from now on, and wanted no more."""
+    db.execute(
+        "INSERT INTO segments VALUES (?, ?, ?, ?, ?, 1, ?)", (parcel, index, size, sha256, SegmentState.SPOOLED, keys)
+    )
+    if db.execute("SELECT 1 FROM wanted LIMIT 1").fetchone():
+        db.executemany("DELETE FROM wanted WHERE key=?", ((key,) for key in cut_keys(keys)))
+
+
+def _version_row(row: tuple[int, bytes, bytes, bytes, bytes, str, str, str, str, bytes]) -> VersionRow:
+    number, record, signature, hash_, tree, time, state, snapshot, reason, places = row
+    return VersionRow(number, record, signature, hash_, tree, time, VersionState(state), snapshot, reason, places)

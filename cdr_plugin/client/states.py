@@ -19,6 +19,7 @@ class SegmentEvent(StrEnum):
     TAKE = "take"
     RETURN = "return"  # rejected, missed, or lost by the other side
     RELEASE = "release"
+    LOSE = "lose"  # its object will never be taken; what it held travels anew
 
 
 SEGMENT = StateMachine(
@@ -34,6 +35,9 @@ SEGMENT = StateMachine(
         (SegmentState.TAKEN, SegmentEvent.RETURN): SegmentState.SPOOLED,
         (SegmentState.TAKEN, SegmentEvent.RELEASE): SegmentState.RELEASED,
         (SegmentState.RELEASED, SegmentEvent.TAKE): SegmentState.RELEASED,
+        (SegmentState.SPOOLED, SegmentEvent.LOSE): SegmentState.RELEASED,
+        (SegmentState.SENT, SegmentEvent.LOSE): SegmentState.RELEASED,
+        (SegmentState.TAKEN, SegmentEvent.LOSE): SegmentState.RELEASED,
     },
 )
 
@@ -43,4 +47,5 @@ class VersionState(StrEnum):
     IN_TRANSIT = "in transit"
     STORED = "stored"
     COMMITTED = "committed"
+    INCOMPLETE = "incomplete"
     REJECTED = "rejected"

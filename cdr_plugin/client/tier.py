@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cdr_plugin.client.state import ClientState
-from cdr_plugin.errors import ConfigError, NotEnrolledError, UserError
+from cdr_plugin.errors import ConfigError, NotEnrolledError, PluginError, UserError
 
 # Keys and tickets need the crypto library, 60 ms to import, which 'cdr status' does without.
 if TYPE_CHECKING:
-    from cdr_plugin.client.spooler import LabelledEncoder
-    from cdr_plugin.contracts import ReductionMethod, Splitter
+    from cdr_plugin.baseline import Baseline
+    from cdr_plugin.client.encoding import LabelledEncoder
+    from cdr_plugin.client.known_blobs import KnownBlobs
+    from cdr_plugin.client.remembering import Remembering
+    from cdr_plugin.contracts import Decoder, ReductionMethod, Splitter
     from cdr_plugin.identity.store import Identity
     from cdr_plugin.identity.ticket import Ticket
     from cdr_plugin.plugins import Plugins
+    from cdr_plugin.reporter import Reporter
 
 
 @dataclass
 class ClientTier:
-    """A client as its configuration describes it. ``to`` is the URL of the storage that it sends
-    to, ``methods`` the reduction methods by name with their settings."""
+    """A client as its configuration describes it, with one transfer queue.
+
+    ``to`` is the URL of the storage that it sends to, ``also_to`` are others in whose place the first one
+    that answers is used; ``methods`` the reduction methods by name with their settings. ``spool_limit``: the
+    most sealed bytes that wait here; ``release``: the acknowledgement that frees a segment's bytes.
+    ``keeps_copy``: the baseline keeps the bytes of data blobs, not only what methods remember of them.
+    """
 
     name: str
     state_folder: Path
@@ -35,6 +45,15 @@ class ClientTier:
     plugins: Plugins
     group: str | None = None
     method_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    also_to: Sequence[str] = ()
+    spool_limit: int | None = None
+    release: Literal["committed", "stored", "durable"] = "committed"
+    keeps_copy: bool = False
+
+    @property
+    def storages(self) -> tuple[str, ...]:
+        """URLs, in the order in which they are tried."""
+        return (self.to, *self.also_to)
 
     @cached_property
     def identity(self) -> Identity:
@@ -121,19 +140,52 @@ class ClientTier:
         """Makes splitters: the configured method that splits, else the one that the group names."""
         parameters = self.ticket.chunker
         for method in self._methods():
-            if method.splitter(self.method_settings.get(method.name, {})) is not None:
-                return lambda: _splitter(method, self.method_settings.get(method.name, {}))
+            if method.splitter(self._settings(method)) is not None:
+                return lambda: _splitter(method, self._settings(method))
         method = self.plugins.reduction_method(str(parameters.get("name", "rabin")))
         return lambda: _splitter(method, parameters)
 
-    def encoders(self) -> Sequence[LabelledEncoder]:
-        """New encoders for one thread, in the configured order."""
-        found = []
-        for method in self._methods():
-            encoder = method.encoder(self.method_settings.get(method.name, {}))
-            if encoder is not None:
-                found.append((method.label, encoder))
-        return found
+    @cached_property
+    def encoders(self) -> Callable[[], Sequence[LabelledEncoder]]:
+        """Makes new encoders for one thread, in the configured order; ask for it where the state may be read."""
+        methods, secret = self._methods(), {"key": self._encoder_key()}
+
+        def make() -> Sequence[LabelledEncoder]:
+            made = [(method.label, method.encoder(self._settings(method) | secret)) for method in methods]
+            return [(label, encoder) for label, encoder in made if encoder is not None]
+
+        return make
+
+    def _settings(self, method: ReductionMethod) -> dict[str, Any]:
+        return dict(self.method_settings.get(method.name, {}))
+
+    def _encoder_key(self) -> bytes:
+        """32 secret bytes of this client for whatever its methods hash: made once, so that what they
+        remember stays comparable, and nobody can prepare contents that look alike."""
+        key = self.state.get("encoder_key")
+        if key is None:
+            key = secrets.token_bytes(32)
+            self.state.put({"encoder_key": key})
+        return key
+
+    def baseline(self) -> Baseline:
+        """What is kept of the blobs that were delivered; to be closed."""
+        from cdr_plugin.baseline import Baseline
+
+        return Baseline(self.state_folder / "baseline", self._decoder)
+
+    def _decoder(self, label: str) -> Decoder:
+        decoder = self.plugins.reduction_method(label).decoder()
+        if decoder is None:
+            raise PluginError(f"reduction method {label} decodes nothing")
+        return decoder
+
+    def remembering(self, known: KnownBlobs, reporter: Reporter) -> Remembering:
+        """The baseline of one run; under ``backup.lock``."""
+        from cdr_plugin.client.remembering import Remembering
+
+        labels = [method.label for method in self._methods()]
+        return Remembering(self.baseline(), known, labels, reporter, keeps_data=self.keeps_copy)
 
 
 def _splitter(method: ReductionMethod, parameters: Mapping[str, Any]) -> Splitter:
