@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from cdr_plugin.archiver.mapped import clean
 from cdr_plugin.archiver.metadata import Accounts
 from cdr_plugin.archiver.walk import Folder
-from cdr_plugin.errors import UserError
+from cdr_plugin.errors import NotConvenientError, UserError
 from cdr_plugin.kernel import STAT_RECORD
 
 _FILE_MODE = stat.S_IFREG | 0o644
@@ -41,6 +41,7 @@ class Stream:
         self._descriptor = descriptor
         self._mtime_ns = mtime_ns
         self._finish = finish
+        self._begun = False
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
 
@@ -64,7 +65,11 @@ class Stream:
             raise UserError(f"{os.fsdecode(self.path)}: no data came; no version was made")
 
     def folders(self) -> Iterator[Folder]:
-        """The folder of the file and those above it, as a walk would give them."""
+        """The folder of the file and those above it, as a walk would give them. Only once: NotConvenientError
+        when a run is to start over, since what has come through a pipe does not come again."""
+        if self._begun:
+            raise NotConvenientError(f"{os.fsdecode(self.path)}: a stream cannot be read twice; run the backup again")
+        self._begun = True
         components = self.path[1:].split(b"/")
         folders: list[Folder] = []
         for depth, name in enumerate(components):

@@ -119,11 +119,16 @@ class Restic:
         self.polynomial = int(json.loads(self._call("cat", "config"))["chunker_polynomial"], 16)
 
     def backup(
-        self, *arguments: str | bytes, cwd: Path | None = None, tz: str = "UTC", parent: bool = False
+        self,
+        *arguments: str | bytes,
+        cwd: Path | None = None,
+        tz: str = "UTC",
+        parent: bool = False,
+        stdin: bytes = b"",
     ) -> dict[str, Any]:
         """The snapshot that ``restic backup`` makes, with what it printed as ``said``."""
         force = [] if parent else ["--force"]
-        said = self._call("backup", *force, *arguments, cwd=cwd, tz=tz)
+        said = self._call("backup", *force, *arguments, cwd=cwd, tz=tz, stdin=stdin)
         found = _SAVED(said)
         assert found is not None, said
         snapshot: dict[str, Any] = json.loads(self._call("cat", "snapshot", found[1]))
@@ -141,7 +146,13 @@ class Restic:
         path.unlink()
 
     def _call(
-        self, command: str, *arguments: str | bytes, cwd: Path | None = None, tz: str = "UTC", code: int = 0
+        self,
+        command: str,
+        *arguments: str | bytes,
+        cwd: Path | None = None,
+        tz: str = "UTC",
+        code: int = 0,
+        stdin: bytes = b"",
     ) -> str:
         environment = os.environ | {
             "RESTIC_REPOSITORY": str(self._folder / "repository"),
@@ -150,7 +161,8 @@ class Restic:
             "TZ": tz,
         }
         environment.pop("PWD", None)
-        done = subprocess.run(["restic", command, *arguments], cwd=cwd, env=environment, capture_output=True)
+        command_line = ["restic", command, *arguments]
+        done = subprocess.run(command_line, cwd=cwd, env=environment, input=stdin, capture_output=True)
         assert done.returncode == code, done.stderr.decode(errors="replace")
         return (done.stderr if code == 1 else done.stdout).decode(errors="replace")
 
