@@ -9,20 +9,18 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cdr_plugin.client.state import ClientState
-from cdr_plugin.contracts import Settings, Transport
 from cdr_plugin.errors import RemoteError, StorageFullError
-from cdr_plugin.plugins import Plugins
-from cdr_plugin.transports.faults import Fault, FaultyTransport, Kind
+from cdr_plugin.transports.faults import Fault, Kind
 from tests.support.chain import Recorder
 from tests.support.changing import change_small, many_files, small_tree
 from tests.support.crashing import beside, has_ended
+from tests.support.faulty import FaultyPlugins
 from tests.support.hierarchy import Hierarchy, make_quick
 from tests.support.memory import folder_in_memory
 
@@ -366,36 +364,6 @@ def test_a_full_disk_is_back_pressure(branched: Hierarchy, place: str) -> None:
 # --- failing storage ---
 
 
-class _FaultyPlugins(Plugins):
-    """The installed plugins; all transports share one queue of faults."""
-
-    def __init__(self, faults: list[Fault]) -> None:
-        super().__init__()
-        self._faults = faults
-
-    def transport(self, url: str, settings: Settings | None = None, *, create: bool = False) -> Transport:
-        return _SharedFaults(super().transport(url, settings, create=create), self._faults)
-
-
-class _SharedFaults(FaultyTransport):
-    """Takes its faults from a queue that outlives it."""
-
-    def __init__(self, inner: Transport, faults: list[Fault]) -> None:
-        super().__init__(inner)
-        self._faults = faults
-
-    def _next(self, operation: str, name: str, *, can_tear: bool) -> Fault | None:
-        before = self._skipped
-        found = super()._next(operation, name, can_tear=can_tear)
-        if found is None and self._skipped > before:
-            self._faults[0] = replace(self._faults[0], skip=self._faults[0].skip - 1)
-            self._skipped = before
-        return found
-
-    def check_all_fired(self) -> None:
-        """The queue's owner looks whether all fired."""
-
-
 def _again(phase: Callable[[], object]) -> None:
     """A run that a user, or a timer, repeats later."""
     try:
@@ -419,7 +387,7 @@ def test_any_failing_operation_of_a_storage_changes_nothing_in_the_end(
     for before in start.phases[:phase]:
         before()
     faults: list[Fault] = []
-    monkeypatch.setattr("tests.support.chain.installed", lambda: _FaultyPlugins(faults))
+    monkeypatch.setattr("tests.support.chain.installed", lambda: FaultyPlugins(faults))
     operation = 0
     while True:
         world = start.copy(quick_path / f"fault{operation}")

@@ -42,6 +42,8 @@ class Chain:
     base: Path
     group: str = "g"
     branched: bool = False
+    methods: tuple[str, ...] = ("zstd",)
+    spool_limit: int | None = None
     top: TopTier = field(init=False)
     branch: IntermediateTier = field(init=False)
 
@@ -93,8 +95,9 @@ class Chain:
             identity_folder=self.base / f"{name}-identity",
             spool=self.base / f"{name}-state" / "spool",
             to=str(self.lower),
-            methods=("zstd",),
+            methods=self.methods,
             plugins=installed(),
+            spool_limit=self.spool_limit,
         )
 
     def new_client(self, name: str = "alice") -> ClientTier:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -54,11 +54,21 @@ class Hierarchy:
     base: Path
     source: Path
     branched: bool = False
+    methods: tuple[str, ...] = ("zstd",)
+    spool_limit: int | None = None
 
     @classmethod
-    def make(cls, base: Path, source: Path, *, branched: bool = False) -> Hierarchy:
+    def make(
+        cls,
+        base: Path,
+        source: Path,
+        *,
+        branched: bool = False,
+        methods: tuple[str, ...] = ("zstd",),
+        spool_limit: int | None = None,
+    ) -> Hierarchy:
         """Initialised and enrolled; the repository's key is quick to open."""
-        made = cls(base, source, branched)
+        made = cls(base, source, branched, methods, spool_limit)
         chain = made.chain()
         chain.top.state_folder.mkdir(parents=True)
         create_repository(LocalStorage(str(chain.repository)), chain.top.options, {}, QUICK).close()
@@ -69,10 +79,10 @@ class Hierarchy:
     def copy(self, base: Path) -> Hierarchy:
         """The same state in other folders; the source is shared."""
         shutil.copytree(self.base, base)
-        return Hierarchy(base, self.source, self.branched)
+        return replace(self, base=base)
 
     def chain(self) -> Chain:
-        return Chain(self.base, branched=self.branched)
+        return Chain(self.base, branched=self.branched, methods=self.methods, spool_limit=self.spool_limit)
 
     def client(self) -> ClientTier:
         return self.chain().client()
