@@ -13,7 +13,7 @@ VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 BUILT_FROM := pyproject.toml hatch_build.py $(wildcard cdr_plugin/kernel/*.[ch])
 
-.PHONY: help demo test lint bench bench-care clean system
+.PHONY: help demo test lint bench bench-care bench-delta clean system
 .DELETE_ON_ERROR:
 
 help:
@@ -39,6 +39,9 @@ bench: $(VENV)/.run
 
 bench-care: $(VENV)/.run
 	$(IN_VENV) python -m bench.care $(BENCH_ARGS)
+
+bench-delta: $(VENV)/.run
+	$(IN_VENV) python -m bench.delta $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

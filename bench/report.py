@@ -52,7 +52,8 @@ def machine_lines(records: Sequence[Record]) -> Iterator[str]:
             times = record["wall_s"]
             yield f"- `{record['command']}`: {spread(times, 3)} s, median of {len(times)}"
     rates = [record["bytes_per_s"] / 1e6 for record in records if record["record"] == "disk"]
-    yield f"- disk, 512 MiB with fsync: {spread(rates, 0)} MB/s, {len(rates)} times"
+    if rates:
+        yield f"- disk, 512 MiB with fsync: {spread(rates, 0)} MB/s, {len(rates)} times"
 
 
 def dataset_heading(dataset: Record) -> str:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser, sets: Iterable[str]) -> None:
     """What every benchmark of ``sets`` takes."""
     option = parser.add_argument
     option("--set", default="all", choices=[*sets, "all"], help="data set (%(default)s)")
-    option("--scale", type=float, default=1.0, help="size of the data sets, 1.0 being the full one")
+    option("--scale", type=scale, default=1.0, help="size of the data sets, full being 1.0 (%(default)s)")
     option("--runs", type=int, default=3, help="how often everything is measured (%(default)s)")
     option("--seed", type=int, default=SEED, help="of the data and of the order of contestants")
     option("--work", type=Path, default=WORK, help="folder on the disk to be measured (%(default)s)")
@@ -48,17 +48,26 @@ def add_options(parser: argparse.ArgumentParser, sets: Iterable[str]) -> None:
     option("--keep", action="store_true", help="leave data sets, repositories and logs in the work folder")
 
 
+def scale(text: str) -> float:
+    return 1.0 if text == "full" else float(text)
+
+
 def main() -> int:
     args = arguments()
     return report(args, "", lambda: all_records(args, chosen_contestants(args.only)))
 
 
-def report(args: argparse.Namespace, suffix: str, records: Callable[[], Iterator[Record]]) -> int:
+def report(
+    args: argparse.Namespace,
+    suffix: str,
+    records: Callable[[], Iterator[Record]],
+    tables: Callable[[Sequence[Record]], str] = markdown,
+) -> int:
     """Measure everything, into files whose names end in ``suffix``; the exit code."""
     try:
         args.work.mkdir(parents=True, exist_ok=True)
         args.output.mkdir(parents=True, exist_ok=True)
-        measure_all(records(), args.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}{suffix}.jsonl")
+        measure_all(records(), args.output / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}{suffix}.jsonl", tables)
     except BenchError as error:
         print(f"bench: {error}\nWhat was made so far is in {args.work}.", file=sys.stderr)
         return 1
@@ -83,7 +92,7 @@ def chosen_contestants(only: str) -> list[str]:
     return names
 
 
-def measure_all(measured: Iterator[Record], report: Path) -> None:
+def measure_all(measured: Iterator[Record], report: Path, tables: Callable[[Sequence[Record]], str]) -> None:
     """Everything; each record is on disk as soon as it is known, the table is written at the end."""
     records: list[Record] = []
     for record in measured:
@@ -91,7 +100,7 @@ def measure_all(measured: Iterator[Record], report: Path) -> None:
         with report.open("a") as file:
             file.write(json.dumps(record) + "\n")
         print(progress(record), file=sys.stderr)
-    table = markdown(records)
+    table = tables(records)
     report.with_suffix(".md").write_text(table)
     print(table)
     print(f"bench: {report} and {report.with_suffix('.md').name}", file=sys.stderr)
@@ -170,8 +179,8 @@ def startups(names: list[str], work: Path) -> Iterator[Record]:
 
 
 def machine(names: list[str]) -> Record:
-    restic, cdr, rsync = ["restic", "version"], [*cdr_command(), "--version"], ["rsync", "--version"]
-    versions = {"restic": restic, "cdr": cdr, "rsync": rsync}
+    versions = {name: [name, "--version"] for name in ("rsync", "rdiff", "zstd")}
+    versions |= {"restic": ["restic", "version"], "cdr": [*cdr_command(), "--version"], "xdelta3": ["xdelta3", "-V"]}
     return {
         "record": "machine",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -188,7 +197,7 @@ def first_line(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise BenchError(f"{' '.join(command)}: {done.stderr.strip().splitlines()[-1:]}")
-    return done.stdout.splitlines()[0]
+    return (done.stdout or done.stderr).splitlines()[0]
 
 
 def progress(record: Record) -> str:
@@ -196,7 +205,8 @@ def progress(record: Record) -> str:
     clock = time.strftime("%H:%M:%S")
     if record["record"] == "operation":
         where = f"{record['set']} run {record['run']} {record['contestant']} {record['operation']}"
-        return f"{clock} {where}: {record['wall_s']:.2f} s, CPU {record['cpu_s']:.2f} s"
+        travels = f", {record['travel_bytes']:,} bytes travel" if "travel_bytes" in record else ""
+        return f"{clock} {where}: {record['wall_s']:.2f} s, CPU {record['cpu_s']:.2f} s{travels}"
     return f"{clock} {json.dumps(record)}"
 
 
