@@ -29,23 +29,34 @@ def read_ledger(folder: Path) -> dict[JobKind, Record]:
     """What is known of each job; nothing when there is no file. FormatError when it is damaged."""
     try:
         with (folder / NAME).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            return parse_ledger(file.read(_MAX_BYTES))
     except FileNotFoundError:
         return {}
+    except FormatError as error:
+        raise FormatError(f"{folder / NAME}: {error}; begun anew") from None
+
+
+def write_ledger(folder: Path, records: Mapping[JobKind, Record]) -> None:
+    """Durable when this returns; RemoteError, StorageFullError."""
+    write_durably(folder / NAME, format_ledger(records))
+
+
+def parse_ledger(data: bytes) -> dict[JobKind, Record]:
+    """What ``format_ledger`` was given; FormatError."""
     try:
-        document = json.loads(data[:_MAX_BYTES])
+        document = json.loads(data)
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']!r}")
         known = {kind for kind in JobKind if kind in document["jobs"]}
         return {kind: _record(document["jobs"][kind]) for kind in known}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FormatError(f"{folder / NAME}: not the agent's notes ({error}); begun anew") from None
+        raise FormatError(f"not the agent's notes ({error})") from None
 
 
-def write_ledger(folder: Path, records: Mapping[JobKind, Record]) -> None:
-    """Durable when this returns; RemoteError, StorageFullError."""
+def format_ledger(records: Mapping[JobKind, Record]) -> bytes:
+    """The file's bytes."""
     jobs = {kind.value: _fields(record) for kind, record in records.items()}
-    write_durably(folder / NAME, json.dumps({"format": _FORMAT, "jobs": jobs}).encode())
+    return json.dumps({"format": _FORMAT, "jobs": jobs}).encode()
 
 
 def _fields(record: Record) -> dict[str, Any]:

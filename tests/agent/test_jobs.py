@@ -1,0 +1,70 @@
+"""Which jobs a configuration asks for, and which build on which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cdr_plugin.agent.jobs import Job, JobKind, followers, jobs_of, upward
+from cdr_plugin.config import Config
+from cdr_plugin.config.load import parse_config
+
+CHAIN = """
+[tier.hq]
+receive.inbox = "hq/in"
+store.repository = "repo"
+[tier.hq.group.g]
+[tier.branch]
+receive = { inbox = "branch/in", when = { every = "5s" } }
+forward.to = "hq/in"
+[tier.alice]
+group = "g"
+forward.to = "branch/in"
+source = { paths = ["x"], when = { window = "08:00-18:00" } }
+"""
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Config:
+    return parse_config(CHAIN, tmp_path / "cdr.toml")
+
+
+def job(config: Config, tier: str, kind: JobKind) -> Job:
+    return next(job for job in jobs_of(config.tiers.values()) if job.key == (tier, kind))
+
+
+def test_every_role_has_its_jobs(chain: Config) -> None:
+    assert {(job.tier, job.kind.value) for job in jobs_of(chain.tiers.values())} == {
+        ("alice", "backup"),
+        ("alice", "send"),
+        ("branch", "receive"),
+        ("branch", "send"),
+        ("hq", "receive"),
+    }
+
+
+def test_without_every_versions_are_made_once_a_day_also_with_other_conditions(chain: Config) -> None:
+    backup = job(chain, "alice", JobKind.BACKUP)
+    assert (backup.every_s, backup.on_demand, backup.conditions) == (86400, False, {"window": "08:00-18:00"})
+
+
+def test_who_says_how_often_is_taken_at_his_word(chain: Config) -> None:
+    assert job(chain, "branch", JobKind.RECEIVE) == Job("branch", JobKind.RECEIVE, 5, on_demand=False)
+    assert job(chain, "hq", JobKind.RECEIVE).on_demand
+
+
+def test_what_was_made_is_sent_what_was_sent_is_taken_and_what_was_stored_is_answered(chain: Config) -> None:
+    def after(tier: str, kind: JobKind) -> set[tuple[str, str]]:
+        return {(name, follower.value) for name, follower in followers(chain, job(chain, tier, kind))}
+
+    assert after("alice", JobKind.BACKUP) == {("alice", "send")}
+    assert after("alice", JobKind.SEND) == {("branch", "receive")}
+    assert after("branch", JobKind.RECEIVE) == {("branch", "send")}
+    assert after("branch", JobKind.SEND) == {("hq", "receive")}
+    assert after("hq", JobKind.RECEIVE) == {("branch", "send")}
+
+
+def test_one_round_goes_upward_so_that_each_finds_what_the_others_made(chain: Config) -> None:
+    order = [f"{job.tier} {job.kind}" for job in upward(chain, jobs_of(chain.tiers.values()))]
+    assert order == ["alice backup", "alice send", "branch receive", "branch send", "hq receive"]
