@@ -27,9 +27,9 @@ class _SharedFaults(FaultyTransport):
         super().__init__(inner)
         self._faults = faults
 
-    def _next(self, operation: str, name: str, *, can_tear: bool) -> Fault | None:
+    def _next(self, operation: str, name: str, **can: bool) -> Fault | None:
         before = self._skipped
-        found = super()._next(operation, name, can_tear=can_tear)
+        found = super()._next(operation, name, **can)
         if found is None and self._skipped > before:
             self._faults[0] = replace(self._faults[0], skip=self._faults[0].skip - 1)
             self._skipped = before
