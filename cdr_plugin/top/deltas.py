@@ -22,10 +22,8 @@ from cdr_plugin.top.verify import Delta, VerifiedBlob, Verifier
 RECENT_BYTES = 64 * 1024 * 1024
 """Of blobs kept in memory. Versions of a file share their bases; what was added last is a base of what comes
 next, and reading it from the repository costs a flush."""
-_READ_AGAIN = 4
-_READ_MORE_BYTES = 32 * 1024 * 1024
-"""A payload may make us read four times what it decodes to, and this much more: a small blob may copy from
-the ends of four of the largest."""
+_READ_BYTES = 512 * 1024 * 1024
+"""What one payload may make us read, besides four times what it decodes to: 64 of the largest blobs, each once."""
 
 
 class Deltas:
@@ -105,7 +103,7 @@ class _Bases:
         self._deltas = deltas
         self._allowed = frozenset(delta.bases)
         self._type = delta.payload.type
-        self._left = _READ_AGAIN * delta.payload.length + _READ_MORE_BYTES
+        self._left = 4 * delta.payload.length + _READ_BYTES
         self.lost: list[BlobId] = []
 
     def fetch(self, type_: BlobType, id_: BlobId) -> bytes:

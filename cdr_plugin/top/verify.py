@@ -17,9 +17,9 @@ from cdr_plugin.model.trees import decode_canonical_tree
 
 BATCH_BYTES = 16 * 1024 * 1024
 BATCH_BLOBS = 512
-MAX_DELTA_BASES = 256
-"""Blobs that one payload may copy from. A blob of 8 MiB replaces 16 of the smallest ones that cut points
-make; a folder's listing, one."""
+MAX_DELTA_BASES = 64
+"""Blobs that one payload may copy from, each of which is read for it. A blob of 8 MiB replaces at most 17 that
+the chunker makes; a folder's listing, one."""
 MAX_HELD_TREE_BYTES = 900_000_000
 """Of an encoded tree: state keeps it until its version is complete, and SQLite's rows end at 10^9."""
 

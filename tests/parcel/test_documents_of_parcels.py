@@ -304,7 +304,7 @@ def test_every_flipped_byte_of_a_standing_is_refused() -> None:
     ],
 )
 def test_standings_that_contradict_themselves_are_not_written(bad: Standing) -> None:
-    with pytest.raises(FormatError, match="standing|tree"):
+    with pytest.raises(FormatError, match=r"standing|tree"):
         said(bad)
 
 
