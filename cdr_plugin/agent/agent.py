@@ -254,7 +254,6 @@ class Agent:
             self._log.detail("the network changed")
             self._scheduler.look_again(clock)
         if clock.steady_s - self._noted_s > _NOTE_TIME_EVERY_S:
-            self._noted_s = clock.steady_s
             self._note_passing_time(clock)
 
     def _reload(self) -> None:
@@ -302,10 +301,10 @@ class Agent:
             self._log.error(str(error), tier=tier)
 
     def _note_passing_time(self, clock: Clock) -> None:
-        """What only the steady clock knows would be lost with this process."""
-        records = [(task.job.tier, task.record.done) for task in self._scheduler.tasks.values()]
-        for tier in {tier for tier, done in records if done is not None and done.is_ahead(clock)}:
-            self._note(tier)
+        """What only the steady clock has seen would be lost with this process."""
+        self._noted_s = clock.steady_s
+        for tier in self._in_force.tiers:
+            self._note(tier.name)
 
     # --- the end ---
 

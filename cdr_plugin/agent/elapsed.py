@@ -41,7 +41,3 @@ class Moment:
         """Seconds since then; never negative."""
         self.advance(clock)
         return max(clock.wall_s - self.wall_s, self.proven_s)
-
-    def is_ahead(self, clock: Clock) -> bool:
-        """The wall clock went back: only ``proven_s`` tells, and is worth remembering."""
-        return clock.wall_s < self.wall_s

@@ -98,9 +98,7 @@ class Machine:
         self.awake_s += seconds
         if self.awake_s - self.noted_s > HOUR_S:
             self.noted_s = self.awake_s
-            done = self.scheduler.tasks[self.job.key].record.done
-            if done is not None and done.is_ahead(self.clock):
-                self.note()
+            self.note()
 
     def away(self, seconds: float, *, steady: bool) -> None:
         self.true_s += seconds
