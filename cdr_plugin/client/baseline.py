@@ -107,7 +107,7 @@ class _Taking:
             newest = self._newest()
             if len(baseline.parts) > baseline.blob_parts:
                 self._make_catalog(newest)
-            self._state.end_baseline(baseline.serial, parcel, newest)
+            self._state.end_baseline(baseline.serial, newest)
         return Taken(baseline.snapshot, baseline.time, blobs, newest.number if newest else 0)
 
     def _take_blobs(self, parcel: int) -> int:
@@ -133,22 +133,10 @@ class _Taking:
             ) from None
 
     def _newest(self) -> VersionRow | None:
-        """What the top tier knows as our newest version, unless we have it and perhaps newer ones ourselves.
-
-        With another version of that number, as when versions were made after the state was lost, all of ours from
-        there on are a fork: the top tier rejects them and whatever would follow them.
-        """
+        """What the top tier knows as our newest version, unless we have one of its number or a later one."""
         baseline, own = self._baseline, self._state.newest_version()
-        if baseline.number == 0:
+        if baseline.number <= (own.number if own else 0):
             return None
-        if own is not None and own.number >= baseline.number:
-            same = self._state.version(baseline.number)
-            if same is None or same.hash == baseline.record:
-                return None
-            self._reporter.note(
-                f"client {self._client.name}: versions {same.number} to {own.number} of this client do not follow "
-                f"version {baseline.number} at the top tier; the next version does, and takes their place"
-            )
         state = VersionState.COMMITTED if baseline.tree else VersionState.STORED
         return VersionRow(baseline.number, b"", b"", baseline.record, baseline.tree, baseline.time, state)
 
