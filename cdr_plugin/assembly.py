@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cdr_plugin.intermediate.tier import IntermediateTier
     from cdr_plugin.plugins import Plugins
     from cdr_plugin.reporter import Reporter
+    from cdr_plugin.tier_state import TierState
     from cdr_plugin.top.tier import TopTier
 
 DEFAULT_GROUP = "default"
@@ -87,6 +88,13 @@ def top_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Repo
             options=repository_options(tier.store, group, tier.state / group / "repository", reporter),
             plugins=limited,
         )
+
+
+def tier_state(config: TierConfig) -> TierState:
+    """What a tier remembers as a whole: when it last sent and received. To be closed."""
+    from cdr_plugin.tier_state import TierState
+
+    return TierState(config.state / "tier", "", 1)
 
 
 def groups_of(config: Config, tier: TierConfig) -> list[str]:

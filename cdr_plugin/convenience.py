@@ -3,9 +3,9 @@
 All must agree. The conditions are plugins; each is asked in a thread of its own, so that the slowest, and
 not the sum, is waited for, and so that one that hangs (a dead network mount, say) cannot hold its caller::
 
-    sending = Convenience(plugins, tier.forward.when, tier.forward.to)
-    verdict = sending.ask(last_done_s(state, SENT))
-    ...                                       # the work, with sending.while_working() between its steps
+    policy = sending(tier, plugins)
+    verdict = policy.ask(last_done_s(state, SENT))
+    ...                                       # the work, with policy.while_working() between its steps
     note_done(state, SENT, time.time())
 """
 
@@ -21,6 +21,7 @@ from cdr_plugin.contracts import Occasion, Verdict
 from cdr_plugin.errors import NotFoundError, RemoteError
 
 if TYPE_CHECKING:
+    from cdr_plugin.config import TierConfig
     from cdr_plugin.plugins import Plugins
     from cdr_plugin.tier_state import TierState
 
@@ -82,6 +83,20 @@ class Convenience:
             except RemoteError:
                 return False
         return True
+
+
+def sending(tier: TierConfig, plugins: Plugins) -> Convenience:
+    """``forward.when``; always convenient for a tier that sends nothing."""
+    if tier.forward is None:
+        return Convenience(plugins, {})
+    return Convenience(plugins, tier.forward.when, tier.forward.to)
+
+
+def receiving(tier: TierConfig, plugins: Plugins) -> Convenience:
+    """``receive.when``; always convenient for a tier that receives nothing."""
+    if tier.receive is None:
+        return Convenience(plugins, {})
+    return Convenience(plugins, tier.receive.when, tier.receive.inbox)
 
 
 class _Question:

@@ -106,11 +106,6 @@ def send(
     return moved
 
 
-def arrivals(inbox: Transport) -> Iterator[ObjectInfo]:
-    """What lies in an inbox to be taken; heads stay there."""
-    return (info for info in inbox.list(CLIENTS) if not info.name.endswith("/head"))
-
-
 def waiting(spool: Transport) -> tuple[int, int]:
     """Segments and bytes that wait in the spool."""
     names = ((info.size, parse_name(info.name)) for info in spool.list(CLIENTS))

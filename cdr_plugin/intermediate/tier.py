@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from cdr_plugin.contracts import Transport, Verdict
 from cdr_plugin.files import exclusive, remove_temporaries
-from cdr_plugin.intermediate.forward import Moved, arrivals, bring_answers, send, take, waiting
+from cdr_plugin.intermediate.forward import Moved, bring_answers, send, take, waiting
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.tier_state import TierState
 
 
 @dataclass
@@ -28,11 +26,6 @@ class IntermediateTier:
     receive_limit: int | None = None
     """Bytes per second from the inboxes, as ``forward_limit`` to the storage above."""
     forward_limit: int | None = None
-
-    @cached_property
-    def state(self) -> TierState:
-        """When it last did what. Apart from that of a client in the same folder."""
-        return TierState(self.state_folder / "intermediate", "", 1)
 
     @property
     def spool(self) -> Path:
@@ -64,14 +57,6 @@ class IntermediateTier:
             inboxes = [stack.enter_context(self.plugins.transport(url)) for url in self.inboxes]
             moved.answers = bring_answers(above, inboxes, reporter)
         return moved
-
-    def has_arrivals(self) -> bool:
-        """Does anything wait in an inbox to be taken?"""
-        for url in self.inboxes:
-            with self.plugins.transport(url) as inbox:
-                if any(arrivals(inbox)):
-                    return True
-        return False
 
     def queue(self) -> tuple[int, int]:
         """Segments and bytes that wait in the spool."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 
-from cdr_plugin.assembly import client_tier, intermediate_tier
+from cdr_plugin.assembly import client_tier, intermediate_tier, tier_state
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.work import each
 from cdr_plugin.client.send import SendResult, send
 from cdr_plugin.client.state import SegmentRow
 from cdr_plugin.config import TierConfig
-from cdr_plugin.contracts import Event
+from cdr_plugin.contracts import Event, Verdict
+from cdr_plugin.convenience import SENT, Convenience, last_done_s, note_done, sending
+from cdr_plugin.errors import NotConvenientError
 
 HELP = "Send what waits in the transfer queues to the storage above, and take in the answers from there."
 
@@ -22,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     total = SendResult()
-    senders = [tier for tier in context.tiers if tier.forward is not None]
+    senders = [tier for tier in context.queues if tier.forward is not None]
     code = each(context, senders, "send", lambda tier: _one(context, tier, total))
     context.output.line(
         f"sent {total.segments_sent} segments, {format_bytes(total.bytes_sent)}; "
@@ -32,26 +38,29 @@ def run(context: Context) -> int:
         {
             "segments_sent": total.segments_sent,
             "bytes_sent": total.bytes_sent,
-            "bytes_resumed": 0,
+            "bytes_resumed": total.bytes_resumed,
             "segments_waiting": total.segments_waiting,
             "bytes_waiting": total.bytes_waiting,
+            "waiting_for": total.waiting_for,
         }
     )
     return code
 
 
 def _one(context: Context, config: TierConfig, total: SendResult) -> int:
-    if config.source is not None:
-        _add(total, send_client(context, config))
-    else:
-        tier = intermediate_tier(config, context.plugins)
-        moved = tier.send(context.output)
-        _add(total, SendResult(moved.segments, moved.bytes, *tier.queue()))
-    return 0
+    one = send_client(context, config) if config.source is not None else _send_intermediate(context, config)
+    for name in ("segments_sent", "bytes_sent", "bytes_resumed", "segments_waiting", "bytes_waiting"):
+        setattr(total, name, getattr(total, name) + getattr(one, name))
+    if not one.waiting_for:
+        return 0
+    context.output.note(f"{config.name}: {one.waiting_for}")
+    total.waiting_for = "; ".join(filter(None, (total.waiting_for, one.waiting_for)))
+    return NotConvenientError.exit_code if one.segments_waiting else 0
 
 
 def send_client(context: Context, config: TierConfig) -> SendResult:
-    """Send what waits at one client, and take in the answers."""
+    """Send what waits at one client while its policy allows it, and take in the answers; the result says
+    what it waits for."""
     client = client_tier(config, context.plugins)
 
     def sent(row: SegmentRow) -> None:
@@ -59,11 +68,57 @@ def send_client(context: Context, config: TierConfig) -> SendResult:
         for problem in context.plugins.emit(Event("segment-sent", client.name, facts)):
             context.output.note(problem)
 
-    return send(client, context.output, sent)
+    def work(policy: Convenience) -> SendResult:
+        return send(client, context.output, sent, policy.while_working())
+
+    return _when_convenient(context, config, client.state.queue, work)
 
 
-def _add(total: SendResult, one: SendResult) -> None:
-    total.segments_sent += one.segments_sent
-    total.bytes_sent += one.bytes_sent
-    total.segments_waiting += one.segments_waiting
-    total.bytes_waiting += one.bytes_waiting
+def _send_intermediate(context: Context, config: TierConfig) -> SendResult:
+    tier = intermediate_tier(config, context.plugins)
+
+    def work(policy: Convenience) -> SendResult:
+        moved = tier.send(context.output, policy.while_working())
+        segments, waiting = tier.queue()
+        return SendResult(moved.segments, moved.bytes, segments, waiting, waiting_for=moved.waiting_for)
+
+    return _when_convenient(context, config, tier.queue, work)
+
+
+def _when_convenient(
+    context: Context,
+    config: TierConfig,
+    queue: Callable[[], tuple[int, int]],
+    work: Callable[[Convenience], SendResult],
+) -> SendResult:
+    """``work`` if the policy allows it to begin; remembers when it has come to its end."""
+    policy = sending(config, context.plugins)
+    if getattr(context.options, "now", False):  # 'backup --wait' sends, too
+        policy = replace(policy, when={})
+    segments, waiting = queue()
+    with closing(tier_state(config)) as state:
+        verdict = policy.ask(last_done_s(state, SENT))
+        if not verdict.convenient:
+            return SendResult(segments_waiting=segments, bytes_waiting=waiting, waiting_for=verdict.reason)
+        result = work(policy)
+        if not result.waiting_for:
+            note_done(state, SENT, time.time())
+    return result
+
+
+def sending_from_within(context: Context, config: TierConfig) -> Callable[[], Verdict]:
+    """Whether a run that finds its spool full may send now: asked first when it does."""
+    policy = sending(config, context.plugins)
+    may_go_on: Callable[[], Verdict] | None = None
+
+    def may_send() -> Verdict:
+        nonlocal may_go_on
+        if may_go_on is None:
+            with closing(tier_state(config)) as state:
+                verdict = policy.ask(last_done_s(state, SENT))
+            if not verdict.convenient:
+                return verdict
+            may_go_on = policy.while_working()
+        return may_go_on()
+
+    return may_send

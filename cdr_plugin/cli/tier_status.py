@@ -1,0 +1,225 @@
+"""What is known of one tier just now: what waits in it and for what, and where each client's versions are.
+
+Nothing here changes anything, and nothing that cannot be found out hides the rest. Times are RFC 3339.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cdr_plugin.convenience import RECEIVED, SENT, Convenience, last_done_s, receiving, sending
+from cdr_plugin.errors import CdrError, FormatError
+from cdr_plugin.model.times import parse_time
+
+if TYPE_CHECKING:
+    from cdr_plugin.cli.context import Context
+    from cdr_plugin.client.state import ClientState
+    from cdr_plugin.client.tier import ClientTier
+    from cdr_plugin.config import TierConfig
+    from cdr_plugin.plugins import Plugins
+    from cdr_plugin.top.tier import TopTier
+
+_ANSWER_S = 5.0
+"""Seconds for which people wait for a condition that asks the network."""
+_SETTLED = ("committed", "verified")
+
+
+class Version(Protocol):
+    """What a version row of a client and one of a top tier have in common."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def time(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+def tier_status(context: Context, config: TierConfig) -> dict[str, Any]:
+    """One tier, as ``cdr status --json`` shows it; what went wrong is said in ``waiting_for``."""
+    found: dict[str, Any] = {
+        "name": config.name,
+        "role": config.role.value,
+        "queue": {"segments": 0, "bytes": 0},
+        "inbox_bytes": 0,
+        "retained_bytes": 0,
+        "waiting_for": "",
+        "ask_again": None,
+        "last_sent": None,
+        "last_received": None,
+        "clients": [],
+    }
+    try:
+        _fill(context, config, found)
+    except CdrError as error:
+        found["waiting_for"] = _joined(found["waiting_for"], str(error))
+    return found
+
+
+def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
+    done = _last_done(config)
+    found["last_sent"], found["last_received"] = _moment(done.get(SENT)), _moment(done.get(RECEIVED))
+    if config.source is not None:
+        _client(context, config, found)
+    if config.receive is not None:
+        inboxes = list(_inboxes(context.plugins, config))
+        found["inbox_bytes"] = sum(size for _, size in inboxes)
+        if config.store is not None:
+            found["clients"] += _clients_of_top(context, config)
+        elif config.source is None:
+            _queue_of_intermediate(context, config, found)
+        if any(not name.endswith("/head") for name, _ in inboxes):
+            _wait(found, "'cdr receive'", receiving(config, context.plugins), done.get(RECEIVED))
+    if found["queue"]["segments"]:
+        _wait(found, "'cdr send'", sending(config, context.plugins), done.get(SENT))
+
+
+def _wait(found: dict[str, Any], command: str, policy: Convenience, done_s: float | None) -> None:
+    """Name what ``command`` waits for: its conditions, else that somebody runs it."""
+    verdict = replace(policy, answer_s=_ANSWER_S).ask(done_s)
+    found["waiting_for"] = _joined(found["waiting_for"], command if verdict.convenient else verdict.reason)
+    if not verdict.convenient:
+        again = _moment(time.time() + verdict.ask_again_s)
+        found["ask_again"] = min(filter(None, (found["ask_again"], again)))
+
+
+def _last_done(config: TierConfig) -> dict[str, float | None]:
+    if not (config.state / "tier" / "state.db").exists():
+        return {}  # nothing was done yet, and asking would make it
+    from cdr_plugin.assembly import tier_state
+
+    state = tier_state(config)
+    try:
+        return {what: last_done_s(state, what) for what in (SENT, RECEIVED)}
+    finally:
+        state.close()
+
+
+# --- clients, seen from themselves ---
+
+
+def _client(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
+    from cdr_plugin.assembly import client_tier
+
+    client = client_tier(config, context.plugins)
+    segments, waiting = client.state.queue()
+    found["queue"] = {"segments": segments, "bytes": waiting}
+    receipt = client.state.get("receipt_time")
+    row = _client_row(client.name, client.enrolled_group, _open_versions(client.state), _Above(client))
+    row["last_receipt"] = _moment(float(receipt)) if receipt else None
+    row["resting_segments"], row["resting_bytes"] = client.state.holdings.resting()
+    contacts = [moment for moment in (row["last_receipt"], found["last_sent"]) if moment]
+    row["last_contact"] = max(contacts, default=None)
+    found["clients"].append(row)
+
+
+def _open_versions(state: ClientState) -> Sequence[Version]:
+    """The newest that is settled, and all behind it: versions are committed in the order of their numbers."""
+    settled = ",".join(f"'{one}'" for one in _SETTLED)
+    newest = f"SELECT COALESCE(MAX(number), 0) FROM versions WHERE state IN ({settled})"
+    return state.versions(f"WHERE number >= ({newest}) ORDER BY number")
+
+
+class _Above:
+    """The name of the tier that a client's receipts come from; its ticket is read only when somebody asks,
+    which needs the crypto library: 60 ms."""
+
+    def __init__(self, client: ClientTier) -> None:
+        self._client = client
+
+    def __str__(self) -> str:
+        return self._client.ticket.tiers[-1].name
+
+
+# --- clients, seen from the top ---
+
+
+def _clients_of_top(context: Context, config: TierConfig) -> Iterator[dict[str, Any]]:
+    from cdr_plugin.assembly import top_tiers
+
+    for top in top_tiers(context.config, config, context.plugins, context.output):
+        try:
+            yield from _clients_of_group(top)
+        finally:
+            top.close()
+
+
+def _clients_of_group(top: TopTier) -> Iterator[dict[str, Any]]:
+    top.require_identity()
+    for client in top.register.clients(top.group):
+        versions = top.state.client(client.fingerprint).versions()
+        settled = max((v.number for v in versions if v.state in _SETTLED), default=0)
+        row = _client_row(client.name, client.group, [v for v in versions if v.number >= settled], top.name)
+        yield {**row, "last_receipt": None, "last_contact": None}
+
+
+def _client_row(name: str, group: str, versions: Sequence[Version], above: object) -> dict[str, Any]:
+    """``versions``: the newest that is settled, and all behind it; ``above``: the tier that has those which
+    are stored."""
+    shown = [
+        {
+            "number": version.number,
+            "state": f"at tier {above}" if version.state in ("stored", "pending") else str(version.state),
+            "time": version.time,
+            "age_s": age_of(version.time),
+            "reason": version.reason,
+        }
+        for version in versions
+    ]
+    newest: dict[str, Any] = shown[-1] if shown else {"number": None, "state": None, "time": None, "reason": ""}
+    return {
+        "name": name,
+        "group": group,
+        "last_version": newest["number"],
+        "state": newest["state"],
+        "last_stored": max((version.number for version in versions if version.state in _SETTLED), default=None),
+        "last_version_time": newest["time"],
+        "reason": newest["reason"],
+        "versions": shown,
+    }
+
+
+# --- inboxes and spools ---
+
+
+def _queue_of_intermediate(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
+    from cdr_plugin.assembly import intermediate_tier
+
+    segments, waiting = intermediate_tier(config, context.plugins).queue()
+    found["queue"] = {"segments": segments, "bytes": waiting}
+
+
+def _inboxes(plugins: Plugins, config: TierConfig) -> Iterator[tuple[str, int]]:
+    """Names and sizes of what lies in the inboxes, of the tier and of its groups."""
+    assert config.receive is not None
+    of_groups: Iterable[str] = chain(*(group.inbox for group in config.groups.values())) if config.store else ()
+    for url in dict.fromkeys((*config.receive.inbox, *of_groups)):
+        with plugins.transport(url) as inbox:
+            yield from ((info.name, info.size) for info in inbox.list("clients"))
+
+
+# --- values ---
+
+
+def _joined(*reasons: str) -> str:
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
+
+
+def _moment(seconds: float | None) -> str | None:
+    """RFC 3339, in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def age_of(moment: str) -> int | None:
+    """By the clock of this machine, at least 0: that of the client may be ahead."""
+    try:
+        return max(int(time.time()) - parse_time(moment)[0], 0)
+    except FormatError:
+        return None
