@@ -105,16 +105,16 @@ def test_what_is_ignored_opens_no_file(
 ) -> None:
     (source / "file").write_text("file")
     settle(source)
-    machine.run(source)
+    machine.run(".", cwd=source)  # an absolute path has the times of /tmp in its tree
     change(source / "file")
     settle(source)
     catalog = machine.catalog
     with opened_files(monkeypatch) as opened:
-        ignoring = machine.run(source, **options)
+        ignoring = machine.run(".", cwd=source, **options)
     assert opened == []
     machine.catalog = catalog
     with opened_files(monkeypatch) as opened:
-        assert machine.run(source).root_tree == ignoring.root_tree
+        assert machine.run(".", cwd=source).root_tree == ignoring.root_tree
     assert opened == [b"file"]
 
 
@@ -140,14 +140,14 @@ def test_a_renamed_user_changes_the_trees(
     (source / "folder").mkdir()
     (source / "folder" / "file").write_text("x")
     settle(source)
-    first = machine.run(source)
+    first = machine.run(".", cwd=source)
     monkeypatch.setattr("pwd.getpwuid", lambda uid: type("Entry", (), {"pw_name": "renamed"}))
     with opened_files(monkeypatch) as opened:
-        renamed = machine.run(source)
+        renamed = machine.run(".", cwd=source)
     assert opened == []
     assert renamed.root_tree != first.root_tree
     machine.forget()
-    assert machine.run(source).root_tree == renamed.root_tree
+    assert machine.run(".", cwd=source).root_tree == renamed.root_tree
 
 
 # --- histories of random edits
