@@ -18,8 +18,11 @@ FRAME_BYTES = 4 * 1024 * 1024
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
 """What every zstd decoder must grant (RFC 8878, 3.1.1.1.2)."""
 
+_MIN_WINDOW_LOG = 10
 _MAX_WINDOW_LOG = 23
 _MAX_FRAME_BYTES = 2 * FRAME_BYTES
+_SIZE_UNKNOWN = 2**64 - 1
+"""How the library says that a frame does not declare its content size."""
 _FORMAT = zstandard.FORMAT_ZSTD1_MAGICLESS
 
 
@@ -27,16 +30,17 @@ def compress_literals(literals: Buffer, context: bytes, level: int) -> bytes:
     """All frames; nothing for no literals."""
     if not literals:
         return b""
+    reach = len(context) + min(len(literals), FRAME_BYTES)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
         source_size=min(len(literals), FRAME_BYTES),
         dict_size=len(context),
+        # The levels' own, 2 MiB at level 3, would leave much of a long context out of reach.
+        window_log=min(max(reach.bit_length(), _MIN_WINDOW_LOG), _MAX_WINDOW_LOG),
         format=_FORMAT,
         write_content_size=False,
         write_dict_id=False,
     )
-    if parameters.window_log > _MAX_WINDOW_LOG:
-        raise AssertionError(f"zstd level {level} has a window of 2^{parameters.window_log} bytes")
     compressor = zstandard.ZstdCompressor(compression_params=parameters, dict_data=_dictionary(context))
     view = memoryview(literals)
     out = bytearray()
@@ -81,12 +85,20 @@ class LiteralReader:
         frame, self._at = self._data[self._at : end], end
         self._left -= size
         try:
+            _check_header(frame)
             literals = self._decompress(frame, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise PayloadError(f"delta payload: literals of {size} bytes: {error}") from None
         if len(literals) != size:
             raise PayloadError(f"delta payload: {len(literals)} bytes of literals where {size} belong")
         return literals
+
+
+def _check_header(frame: memoryview) -> None:
+    """PayloadError unless the frame leaves sizes to the payload: the library allocates what a frame declares."""
+    header = zstandard.get_frame_parameters(frame, _FORMAT)
+    if header.content_size != _SIZE_UNKNOWN or header.dict_id or header.window_size > MAX_WINDOW_BYTES:
+        raise PayloadError("delta payload: literals in a frame of another kind")
 
 
 def _dictionary(context: bytes) -> zstandard.ZstdCompressionDict | None:

@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdr_delta.frames import compress_literals
+from cdr_delta.frames import LiteralReader, compress_literals
 from cdr_delta.payload import MAX_BASES, MAX_COPIES, Copy, Plan, write_plan
 from cdr_delta.varint import read_varint, to_signed, to_unsigned, write_varint
 from cdr_plugin.errors import NotFoundError, PayloadError
@@ -124,6 +124,20 @@ def test_what_does_not_fit_is_refused(bad: bytes) -> None:
         decode(bad, 10, fetch)
 
 
+@pytest.mark.parametrize("level", [1, 3, 12, 19])
+def test_literals_of_every_level_are_read_back(level: int) -> None:
+    context = words(5, 6_000_000 if level < 12 else 300_000)
+    literals = random.Random(6).randbytes(10_000) + context[-250_000:-1000] + context[1000:100_000]
+    frames = compress_literals(literals, context, level)
+    assert len(frames) < 60_000
+    reader = LiteralReader(frames, 0, len(literals), context)
+    read = b""
+    while len(read) < len(literals):
+        read += reader.read(len(literals) - len(read))
+    reader.finish()
+    assert read == literals
+
+
 def test_a_base_that_is_not_here_is_said_so() -> None:
     def missing(_type: BlobType, _id: BlobId) -> bytes:
         raise NotFoundError("not here")
@@ -148,6 +162,18 @@ def test_a_bomb_is_stopped_at_the_declared_length() -> None:
     bomb = frame(bytes(4_000_000))
     assert len(bomb) < 1000
     assert _peak(head() + bomb, 1000) < 100_000
+
+
+@pytest.mark.parametrize(
+    "options", [{"write_content_size": True, "source_size": 2**40}, {"window_log": 24}, {"window_log": 27}]
+)
+def test_frames_that_ask_for_memory_are_refused(options: dict[str, int]) -> None:
+    settings = {"format": zstandard.FORMAT_ZSTD1_MAGICLESS, "write_content_size": False, **options}
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, **settings)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=settings.get("source_size", -1))
+    start = stream.compress(random.Random(4).randbytes(1 << 20)) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    with pytest.raises(PayloadError, match="a frame of another kind"):
+        decode(head() + start, 1000, fetch)
 
 
 def test_many_copies_cost_a_bounded_list() -> None:
