@@ -21,7 +21,6 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("receive.retain", lambda t: t.receive and t.receive.retain != RetainConfig()),
     ("receive.agentless", lambda t: t.receive and t.receive.agentless),
     ("reduce.methods of an intermediate tier", lambda t: not t.source and t.forward and t.reduce.methods),
-    ("reduce.baseline = 'copy'", lambda t: t.reduce.baseline != "signature"),
     ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),
     ("store.forget", lambda t: t.store and t.store.forget),
     ("store.check", lambda t: t.store and t.store.check),

@@ -19,7 +19,7 @@ from .origin import Origin
 from .places import parse_name
 from .schema import TierConfig
 
-CLIENT_METHODS = ("zstd",)
+CLIENT_METHODS = ("delta", "zstd")
 """What a client reduces with when ``reduce.methods`` is absent."""
 
 MAX_BYTES = 4 * 1024 * 1024

@@ -64,7 +64,7 @@ class ReduceConfig:
     """``reduce``: methods in the order in which they are tried, and a table for each that has settings."""
 
     methods: tuple[str, ...]
-    """Absent: ``("zstd",)`` for a client; none for others, which then move segments unopened."""
+    """Absent: ``("delta", "zstd")`` for a client; none for others, which then move segments unopened."""
     baseline: Literal["signature", "copy"] = "signature"
     settings: Annotated[Tables, Extra(lambda table: table.get("methods", ()))] = field(default_factory=dict)
     """Method name -> its own table (``[tier.NAME.reduce.zstd]``)."""

@@ -115,7 +115,7 @@ def test_defaults_are_the_safe_choice() -> None:
     )
     assert laptop.state == Path("/home/alice/.local/state/cdr/laptop")
     assert laptop.identity == Path("/home/alice/.config/cdr/laptop")
-    assert (laptop.reduce.methods, branch.reduce.methods) == (("zstd",), ())
+    assert (laptop.reduce.methods, branch.reduce.methods) == (("delta", "zstd"), ())
 
 
 def test_xdg_folders_are_used_when_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +176,7 @@ def test_a_tier_may_receive_and_have_a_source() -> None:
     )
     tier = parse(both).tiers["branch"]
     assert (tier.role, tier.roles) == (Role.INTERMEDIATE, (Role.CLIENT, Role.INTERMEDIATE))
-    assert tier.reduce.methods == ("zstd",)
+    assert tier.reduce.methods == ("delta", "zstd")
 
 
 ERRORS = [

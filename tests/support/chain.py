@@ -44,6 +44,7 @@ class Chain:
     branched: bool = False
     methods: tuple[str, ...] = ("zstd",)
     spool_limit: int | None = None
+    keeps_copy: bool = False
     top: TopTier = field(init=False)
     branch: IntermediateTier = field(init=False)
 
@@ -98,6 +99,7 @@ class Chain:
             methods=self.methods,
             plugins=installed(),
             spool_limit=self.spool_limit,
+            keeps_copy=self.keeps_copy,
         )
 
     def new_client(self, name: str = "alice") -> ClientTier:

@@ -56,6 +56,7 @@ class Hierarchy:
     branched: bool = False
     methods: tuple[str, ...] = ("zstd",)
     spool_limit: int | None = None
+    keeps_copy: bool = False
 
     @classmethod
     def make(
@@ -66,9 +67,10 @@ class Hierarchy:
         branched: bool = False,
         methods: tuple[str, ...] = ("zstd",),
         spool_limit: int | None = None,
+        keeps_copy: bool = False,
     ) -> Hierarchy:
         """Initialised and enrolled; the repository's key is quick to open."""
-        made = cls(base, source, branched, methods, spool_limit)
+        made = cls(base, source, branched, methods, spool_limit, keeps_copy)
         chain = made.chain()
         chain.top.state_folder.mkdir(parents=True)
         create_repository(LocalStorage(str(chain.repository)), chain.top.options, {}, QUICK).close()
@@ -82,7 +84,13 @@ class Hierarchy:
         return replace(self, base=base)
 
     def chain(self) -> Chain:
-        return Chain(self.base, branched=self.branched, methods=self.methods, spool_limit=self.spool_limit)
+        return Chain(
+            self.base,
+            branched=self.branched,
+            methods=self.methods,
+            spool_limit=self.spool_limit,
+            keeps_copy=self.keeps_copy,
+        )
 
     def client(self) -> ClientTier:
         return self.chain().client()
