@@ -141,10 +141,11 @@ class Agent:
         """How long there is nothing to do."""
         clock = read_clock()
         plan = self._scheduler.plan(clock, among)
+        done_elsewhere = [job for job in plan.start if self._was_done_elsewhere(job, clock)]
         for job in plan.start:
-            if not self._was_done_elsewhere(job, clock):
+            if job not in done_elsewhere:
                 self._begin(job)
-        return plan.sleep_s
+        return self._begin_what_is_due(done_elsewhere) if done_elsewhere else plan.sleep_s
 
     def _was_done_elsewhere(self, job: Job, clock: Clock) -> bool:
         """A version that is newer than what we know of: made by hand, or by an agent that was killed before

@@ -103,14 +103,16 @@ class Process:
                     self._say(*said)
 
     def _result(self, code: int) -> Ended:
+        heard = self._heard
+        waiting_for = heard.summary.get("waiting_for")
         if code in _EXIT_DONE:
-            outcome = Outcome.DONE
+            # Nothing was in the queue, but for the answers it was not convenient either.
+            outcome = Outcome.NOT_NOW if waiting_for else Outcome.DONE
         elif self._stopped:
             outcome = Outcome.STOPPED
         else:
             outcome = Outcome.NOT_NOW if code in _EXIT_NOT_NOW else Outcome.FAILED
-        heard = self._heard
-        text = "" if outcome is Outcome.DONE else heard.reason or _exit_in_words(code)
+        text = "" if outcome is Outcome.DONE else str(waiting_for or heard.reason or _exit_in_words(code))
         return Ended(self.job, outcome, code, text, heard.summary, heard.ask_again_s)
 
 

@@ -96,6 +96,12 @@ def test_bytes_that_are_no_text_are_said_as_far_as_they_are() -> None:
     assert said == [("a\ufffdb", False)]
 
 
+def test_a_job_that_ended_well_but_waits_for_something_is_not_done() -> None:
+    summary = '{"message_type": "summary", "segments_sent": 0, "waiting_for": "waiting for power"}'
+    result, _ = ended(f"print({summary!r})")
+    assert (result.outcome, result.text) == (Outcome.NOT_NOW, "waiting for power")
+
+
 def test_a_job_that_is_killed_has_failed_and_says_by_what() -> None:
     result, _ = ended("import os; os.kill(os.getpid(), 9)")
     assert (result.outcome, result.text) == (Outcome.FAILED, "it was killed by SIGKILL")
