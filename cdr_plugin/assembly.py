@@ -33,7 +33,7 @@ def client_tier(config: TierConfig, plugins: Plugins) -> ClientTier:
         raise ConfigError(f"tier {config.name}: a client needs [tier.{config.name}.forward]")
     refuse_unbuilt(config)
     return ClientTier(
-        name=config.name,
+        name=config.client or config.name,
         state_folder=config.state,
         identity_folder=config.identity,
         spool=config.state / "spool",
@@ -43,6 +43,9 @@ def client_tier(config: TierConfig, plugins: Plugins) -> ClientTier:
         group=config.group,
         method_settings=config.reduce.settings,
         keeps_copy=config.reduce.baseline == "copy",
+        also_to=config.forward.to[1:],
+        spool_limit=config.spool.max_size,
+        release=config.forward.release,
     )
 
 

@@ -12,10 +12,19 @@ from cdr_plugin.errors import ConfigError
 
 _PIN_FOR_S = 180 * 86400
 
+
+def _storages(tier: TierConfig) -> int:
+    return len(tier.forward.to) if tier.forward else 0
+
+
+def _release(tier: TierConfig) -> str:
+    return tier.forward.release if tier.forward else "committed"
+
+
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
-    ("spool.max_size", lambda t: t.spool.max_size),
-    ("forward.to with several storages", lambda t: t.forward and len(t.forward.to) > 1),
-    ("forward.release other than 'committed'", lambda t: t.forward and t.forward.release != "committed"),
+    ("spool.max_size of an intermediate tier", lambda t: not t.source and t.spool.max_size),
+    ("forward.to with several storages, of a tier that receives", lambda t: t.receive and _storages(t) > 1),
+    ("forward.release of an intermediate tier", lambda t: not t.source and _release(t) != "committed"),
     ("receive.layout other than 'per-client'", lambda t: t.receive and t.receive.layout != "per-client"),
     ("receive.max_size", lambda t: t.receive and t.receive.max_size),
     ("receive.retain", lambda t: t.receive and t.receive.retain != RetainConfig()),
@@ -32,7 +41,6 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("group.NAME.limit", lambda t: any(group.limit for group in t.groups.values())),
     ("group.NAME.retain", lambda t: any(group.retain for group in t.groups.values())),
     ("group.NAME.quota", lambda t: any(group.quota for group in t.groups.values())),
-    ("forward.mode other than 'first-reachable'", lambda t: t.forward and t.forward.mode != "first-reachable"),
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),
     ("policy = 'inherit'", lambda t: t.policy != "own"),

@@ -41,6 +41,13 @@ class Context:
         return [tier for tier in self.config.tiers.values() if not chosen or tier.name in chosen]
 
     @cached_property
+    def queues(self) -> list[TierConfig]:
+        """``tiers``, with one that replicates to several storages once for each."""
+        from cdr_plugin.config.queues import queues_of
+
+        return [queue for tier in self.tiers for queue in queues_of(tier)]
+
+    @cached_property
     def plugins(self) -> Plugins:
         from cdr_plugin.plugins import installed
 

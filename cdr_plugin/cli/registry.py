@@ -61,6 +61,7 @@ COMMANDS: dict[str, Command] = {
         Command("clients", "the register of clients and groups"),
         Command("backup", "make a version; works offline"),
         Command("send", "send what waits in the transfer queue"),
+        Command("queue", "what waits in the transfer queue, and a hand on it"),
         Command("receive", "take from inboxes, reduce, store or pass on"),
         Command("run", "the agent: all of this whenever it is convenient, until told to stop"),
         Command("service", "the agent as a service of systemd: install, look at, remove"),

@@ -96,7 +96,8 @@ def _with_room(
             try:
                 return run.run()
             except SpoolFullError as error:
-                full = SpoolFullError(f"{error}, and {streaming.failure or 'nothing waits to be sent'}")
+                why = streaming.failure or "nothing that waits can be sent"
+                full = SpoolFullError(f"{error}, and {why}; run 'cdr backup' again when it can be sent")
         if not take_back_newest(client, reporter, run.fits_within):
             raise full from None
 

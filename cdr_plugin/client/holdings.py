@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from cdr_plugin.client.rows import SegmentRow
-from cdr_plugin.client.states import SegmentState, VersionState
+from cdr_plugin.client.states import SEGMENT, SegmentEvent, SegmentState, VersionState
 from cdr_plugin.client.wanted import COUNT_GENERATION
 from cdr_plugin.database import Database
 
+_RELEASED = SegmentState.RELEASED
 _RESTING = SegmentState.SENT, SegmentState.TAKEN
 
 
@@ -25,7 +26,7 @@ class Holdings:
             f"FROM segments s JOIN parcels p ON p.ord=s.parcel WHERE {where} ORDER BY p.answers DESC, s.parcel, s.idx",
             values,
         )
-        return [SegmentRow(o, id_, at, size, sha, SegmentState(now), bool(held)) for o, id_, at, size, sha, now, held in rows]
+        return [_segment_row(row) for row in rows]
 
     def size(self) -> int:
         """Sealed bytes in the spool."""
@@ -115,5 +116,23 @@ class Holdings:
             db.execute("DELETE FROM parcels WHERE ord>=? AND answers=0", (parcel,))
         return gone
 
+    def give_up(self, number: int) -> list[SegmentRow]:
+        """Strike the segments of a version that may be known above, and that their blobs are known: catalogs that
+        name them are void. Returns those whose files may go."""
+        rows = self.rows("s.state!=? AND s.parcel=(SELECT parcel FROM versions WHERE number=?)", _RELEASED, number)
+        with self._db.transaction() as db:
+            db.executemany(
+                "UPDATE segments SET keys=x'', held=0, state=? WHERE parcel=? AND idx=?",
+                [(SEGMENT.next(row.state, SegmentEvent.LOSE), row.parcel_ord, row.index) for row in rows],
+            )
+            db.execute("UPDATE versions SET again=0 WHERE number=?", (number,))
+            db.execute(COUNT_GENERATION)
+        return rows
+
     def _cut(self, parcel: int) -> list[SegmentRow]:
         return self.rows("s.parcel>=? AND p.answers=0", parcel)
+
+
+def _segment_row(row: tuple[int, bytes, int, int, bytes, str, int]) -> SegmentRow:
+    parcel, id_, index, size, sha256, state, held = row
+    return SegmentRow(parcel, id_, index, size, sha256, SegmentState(state), bool(held))

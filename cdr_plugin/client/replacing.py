@@ -12,7 +12,7 @@ from cdr_plugin.client.room import remove_files
 from cdr_plugin.client.rows import blob_key
 from cdr_plugin.client.state import ClientState, VersionRow
 from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.errors import FormatError, NotConvenientError
+from cdr_plugin.errors import FormatError, NotConvenientError, UserError
 from cdr_plugin.files import exclusive
 from cdr_plugin.reporter import Reporter
 
@@ -54,6 +54,35 @@ def take_back(client: ClientTier, parcel: int, number: int, *, is_void: bool) ->
     gone = client.state.holdings.cut_off(parcel, is_void=is_void)
     remove_catalogs_from(client.state, number)
     remove_files(client, gone)
+
+
+def drop_versions(client: ClientTier, number: int, *, force: bool) -> tuple[list[int], int]:
+    """Take version ``number`` and those behind it out of the queue; their numbers, and how many bytes the spool
+    holds less. UserError when it is not there, or has begun to travel and ``force`` is not given.
+
+    With ``force`` its segments are given up whatever their state; the version stays known, since the tiers above may
+    know it, and what it held counts as never sent.
+    """
+    with (
+        exclusive(client.state_folder / "backup.lock", f"backup of {client.name}"),
+        exclusive(client.state_folder / "send.lock", f"sending of {client.name}"),
+    ):
+        before = client.state.holdings.size()
+        dropped = [row.number for row in client.state.versions() if row.number >= number]
+        if not dropped or dropped[0] != number:
+            raise UserError(f"client {client.name}: there is no version {number}; see 'cdr queue list'")
+        parcel = client.state.holdings.first_of(number)
+        if parcel is not None:
+            take_back(client, parcel, number, is_void=_catalog_before(client.state, number, parcel) is None)
+        elif force:
+            dropped = [number]
+            remove_files(client, client.state.holdings.give_up(number))
+        else:
+            raise UserError(
+                f"client {client.name}: version {number}, or something behind it, has begun to travel; --force gives it "
+                "up all the same, and then it may never be complete above"
+            )
+        return dropped, before - client.state.holdings.size()
 
 
 def _catalog_before(state: ClientState, number: int, parcel: int) -> Path | None:

@@ -73,6 +73,13 @@ def send(
         return result
 
 
+def retry(client: ClientTier) -> int:
+    """Segments that were sent, that no receipt has answered and whose bytes are here wait to be sent again; how
+    many. Under ``send.lock``."""
+    with exclusive(client.state_folder / "send.lock", f"sending of {client.name}"):
+        return client.state.holdings.return_all()
+
+
 class Sender:
     """One session of sending, under ``send.lock``, with the storages that answer."""
 

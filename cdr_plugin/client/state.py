@@ -273,6 +273,11 @@ class ClientState(TierState):
         found = self.versions(f"WHERE number={int(number)}")
         return found[0] if found else None
 
+    def versions_by_parcel(self) -> dict[int, VersionRow]:
+        """The version whose record ends each parcel."""
+        parcels = dict(self._db.connection.execute("SELECT number, parcel FROM versions"))
+        return {parcels[row.number]: row for row in self.versions()}
+
     def parcel_of_version(self, number: int) -> int:
         """Order of the parcel that carried a version's record, which must be known."""
         row = self._db.connection.execute("SELECT parcel FROM versions WHERE number=?", (number,)).fetchone()

@@ -84,7 +84,8 @@ class ForwardConfig:
     to: Urls
     mode: Literal["first-reachable", "all"] = "first-reachable"
     release: Literal["committed", "stored", "durable"] = "committed"
-    ticket: Place | None = None
+    ticket: Annotated[tuple[Path, ...], OneOrMany(Located(parse_path))] = ()
+    """With ``mode = "all"`` one for each storage, in the order of ``to``."""
     limit: Rate | None = None
     when: When = field(default_factory=dict)
     settings: Annotated[Tables, Extra(schemes("to"))] = field(default_factory=dict)
@@ -195,6 +196,8 @@ class TierConfig:
 
     name: str = field(default="", metadata=named(""))
     """The table's own name, not a key in it."""
+    client: str = field(default="", metadata=named(""))
+    """The name by which tiers above know it, where that is another one; see ``queues_of``."""
     group: Name | None = None
     state: Place
     identity: Place

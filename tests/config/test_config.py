@@ -75,7 +75,7 @@ def test_the_documented_file_is_understood() -> None:
     assert laptop.source.map == {"/mnt/snap/home": "/home"}
     assert (laptop.reduce.methods, laptop.reduce.settings) == (("delta", "zstd"), {"zstd": {"level": 3}})
     assert laptop.spool.max_size == 4 * 1024**3
-    assert (laptop.forward.limit, laptop.forward.ticket) == (2 * 1024**2, Path("/etc/cdr/legal.ticket"))
+    assert (laptop.forward.limit, laptop.forward.ticket) == (2 * 1024**2, (Path("/etc/cdr/legal.ticket"),))
     assert laptop.forward.when["every"] == "1h"
     assert branch.receive is not None
     assert branch.receive.inbox == ("file:/srv/cdr", "smb://nas2/drop")

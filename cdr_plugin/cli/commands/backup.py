@@ -12,7 +12,7 @@ from cdr_plugin.archiver import parse_size
 from cdr_plugin.archiver.stream import Stream
 from cdr_plugin.assembly import client_tier, own_folders
 from cdr_plugin.cli.backup_input import add_input_arguments, check_input, listed_paths, stream_of
-from cdr_plugin.cli.commands.send import send_client
+from cdr_plugin.cli.commands.send import send_client, sending_from_within
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes, format_duration
 from cdr_plugin.cli.go_durations import go_duration
@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     options = context.options
-    clients = [tier for tier in context.tiers if tier.source is not None]
+    clients = [tier for tier in context.queues if tier.source is not None]
     check_input(options, len(clients))
     if options.timeout is not None and options.wait is None:
         raise UserError("--timeout is for --wait")
@@ -83,7 +83,8 @@ def _one(context: Context, config: TierConfig, summaries: list[dict[str, Any]]) 
     variables = {"CDR_TIER": client.name, "CDR_CONFIG": str(context.config.path)}
     # The lists of paths and the snapshots that are mapped may be made by 'before'.
     with commands_around(before, after, variables, context.output), stream_of(options) as stream:
-        result = backup(client, _backup_options(context, client, source, stream), context.output)
+        run_options = _backup_options(context, client, source, stream)
+        result = backup(client, run_options, context.output, sending_from_within(context, config))
     if result.version is not None:
         facts = {"client": client.name, "version": result.version, "tree": result.archive.root_tree.hex()}
         for problem in context.plugins.emit(Event("version-made", client.name, facts)):

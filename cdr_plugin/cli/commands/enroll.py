@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cdr_plugin.assembly import client_facts, client_tier
 from cdr_plugin.cli.context import Context
+from cdr_plugin.config import TierConfig
+from cdr_plugin.config.places import parse_url, same_place
 from cdr_plugin.errors import UserError
 from cdr_plugin.timezone import local_zone_name
 
@@ -18,16 +21,14 @@ HELP = "Adopt a ticket: the whole set-up of a client. 'cdr send' then tells the 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="the ticket's file, or - for standard input")
+    parser.add_argument("--to", metavar="URL", help="of several storages, the one that the ticket is for")
 
 
 def run(context: Context) -> int:
-    clients = [tier for tier in context.tiers if tier.source is not None]
-    if len(clients) != 1:
-        names = ", ".join(tier.name for tier in clients) or "none"
-        raise UserError(f"choose one client with -T (there are: {names})")
     text = sys.stdin.read(64 * 1024) if context.options.file == "-" else read_text(Path(context.options.file))
-    client = client_tier(clients[0], context.plugins)
-    source = clients[0].source
+    config = _chosen(context, text)
+    client = client_tier(config, context.plugins)
+    source = config.source
     client.init((source.timezone if source else None) or local_zone_name())
     ticket = client.enroll(text, client_facts(client.zone_name))
     ours, theirs = client.fingerprint.hex()[:32], ticket.issuer.fingerprint.hex()[:32]
@@ -36,3 +37,27 @@ def run(context: Context) -> int:
     context.output.line(f"fingerprint of the tier above: {theirs}")
     context.output.summary({"client": client.name, "group": ticket.group, "fingerprint": ours, "issuer": theirs})
     return 0
+
+
+def _chosen(context: Context, text: str) -> TierConfig:
+    """The one client, or of its queues the one whose storage ``--to`` or the ticket names; UserError."""
+    clients = [tier for tier in context.queues if tier.source is not None]
+    if context.options.to is not None or len(clients) > 1:
+        given = context.options.to
+        wanted = _inboxes(text) if given is None else [parse_url(given, context.config.path.parent)]
+        chosen = [tier for tier in clients if any(_goes_to(tier, url) for url in wanted)]
+        clients = chosen if chosen or given is not None else clients
+    if len(clients) != 1:
+        names = ", ".join(tier.name for tier in clients) or "none"
+        raise UserError(f"choose one client with -T, and of its storages one with --to (there are: {names})")
+    return clients[0]
+
+
+def _goes_to(tier: TierConfig, url: str) -> bool:
+    return tier.forward is not None and same_place(url) in set(map(same_place, tier.forward.to))
+
+
+def _inboxes(text: str) -> Sequence[str]:
+    from cdr_plugin.identity.ticket import read_ticket
+
+    return read_ticket(text, now_s=0).inboxes

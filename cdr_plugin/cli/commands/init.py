@@ -49,7 +49,7 @@ def initialise(context: Context) -> Iterator[str]:
         Role.CLIENT: _init_client,
     }
     for role in _ORDER:
-        for tier in context.tiers:
+        for tier in context.queues:
             if role in tier.roles:
                 yield from makers[role](context, tier)
 
@@ -83,8 +83,8 @@ def _init_client(context: Context, config: TierConfig) -> Iterator[str]:
 
 def _ticket_for(context: Context, config: TierConfig, client: ClientTier) -> str | None:
     """From the file that the configuration names, else from a top tier of the same file."""
-    if config.forward is not None and config.forward.ticket is not None:
-        return read_text(config.forward.ticket)
+    if config.forward is not None and config.forward.ticket:
+        return read_text(config.forward.ticket[0])
     above = config
     while (next_above := context.config.tier_above(above)) is not None:
         above = next_above

@@ -94,7 +94,7 @@ def _when_convenient(
     """``work`` if the policy allows it to begin; remembers when it has come to its end."""
     policy = sending(config, context.plugins)
     if getattr(context.options, "now", False):  # 'backup --wait' sends, too
-        policy = replace(policy, when={})
+        policy = replace(policy, when={}, state=None)
     segments, waiting = queue()
     with closing(tier_state(config)) as state:
         verdict = policy.ask(last_done_s(state, SENT))

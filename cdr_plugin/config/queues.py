@@ -1,0 +1,35 @@
+"""Transfer queues of a tier: one, or with ``forward.mode = "all"`` one for each storage, independent of the others.
+
+Each queue of a client that replicates is shown as a tier of its own, with its own state (a folder in that
+of the tier), spool and ticket, so that whatever works with a tier works with each, and one that fails
+does not stop the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+
+from cdr_plugin.errors import ConfigError
+
+from .places import same_place
+from .schema import TierConfig
+
+
+def queues_of(tier: TierConfig) -> Iterator[TierConfig]:
+    """The tier itself, or a tier for each of its storages; ConfigError when its tickets do not match them."""
+    forward = tier.forward
+    if forward is None or forward.mode != "all" or len(forward.to) == 1:
+        yield tier
+        return
+    if forward.ticket and len(forward.ticket) != len(forward.to):
+        raise ConfigError(
+            f"tier {tier.name}: forward.ticket names {len(forward.ticket)} tickets for {len(forward.to)} storages; "
+            "give one for each, in the same order"
+        )
+    for at, url in enumerate(forward.to):
+        one = replace(forward, to=(url,), mode="first-reachable", ticket=forward.ticket[at : at + 1])
+        slug = sha256(same_place(url).encode()).hexdigest()[:8]
+        name = f"{tier.name} to {url}"
+        yield replace(tier, name=name, client=tier.name, state=tier.state / f"to-{slug}", forward=one)
