@@ -146,7 +146,9 @@ class Weeks:
             case 1:
                 paper.rename(paper.with_name(f"{paper.name[:6]}-{choose.getrandbits(24):x}"))
             case 2:
-                (source / "papers" / f"new-{choose.getrandbits(32):x}").write_bytes(choose.randbytes(choose.randrange(60_000)))
+                (source / "papers" / f"new-{choose.getrandbits(32):x}").write_bytes(
+                    choose.randbytes(choose.randrange(60_000))
+                )
             case 3 if len(names) > 8:
                 paper.unlink()
             case _:
