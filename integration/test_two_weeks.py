@@ -29,7 +29,7 @@ from tests.support.memory import folder_in_memory
 VERSIONS = int(os.environ.get("CDR_VERSIONS", "200"))
 SEED = int(os.environ.get("CDR_SEED", "20261123"))
 
-_SPOOL_BYTES = 250_000
+_SPOOL_BYTES = 100_000
 """The first version has 900 KB and streams; later ones have about 20 KB, so that a long time offline fills it."""
 _JUDGED = 8
 """Versions that restic restores at the end; of all others the tree IDs are compared."""
