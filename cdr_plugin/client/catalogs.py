@@ -19,8 +19,8 @@ def kept_catalogs(state: ClientState) -> list[tuple[int, Path]]:
 
 def remove_old_catalogs(state: ClientState) -> None:
     """Remove what is older than the newest committed version: nothing will ever be answered from it, and no
-    version that is taken back leaves it as the newest."""
-    committed = [row.number for row in state.versions() if row.state is VersionState.COMMITTED]
+    version that is taken back leaves it as the newest. One that we only follow says nothing of ours."""
+    committed = [row.number for row in state.versions() if row.state is VersionState.COMMITTED and row.record]
     for number, path in _catalogs(state.folder):
         if committed and number < committed[-1]:
             path.unlink(missing_ok=True)

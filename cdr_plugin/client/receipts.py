@@ -70,7 +70,7 @@ def apply_receipt(client: ClientTier, receipt: Receipt, reporter: Reporter) -> N
     _apply_missing(client, receipt, reporter)
     for version in receipt.versions:
         _apply_version(state, version, reporter)
-    _release(client, receipt)
+    _release(client)
     state.put({"receipt_serial": str(receipt.serial), "receipt_time": str(int(time.time()))})
 
 
@@ -128,13 +128,12 @@ def _rows(state: ClientState) -> dict[bytes, dict[int, SegmentRow]]:
     return found
 
 
-def _release(client: ClientTier, receipt: Receipt) -> None:
-    """Free what no version needs any more: parcels up to that of the newest committed version, and answers
-    before what was made since."""
-    newest = client.state.version(receipt.committed)
-    if newest is None or newest.hash != receipt.committed_record:
-        return
-    last = client.state.parcel_of_version(newest.number)
-    done = client.state.holdings.needed_until(last)
-    client.state.advance(done, SegmentEvent.RELEASE)
+def _release(client: ClientTier) -> None:
+    """Free what no version needs any more: parcels up to that of our newest committed version, and answers
+    before what was made since. The newest that the receipt names may be of another machine with our identity."""
+    state = client.state
+    committed = [row.number for row in state.versions() if row.state is VersionState.COMMITTED]
+    last = max(map(state.parcel_of_version, committed), default=0)
+    done = state.holdings.needed_until(last) if last else []
+    state.advance(done, SegmentEvent.RELEASE)
     remove_files(client, done)
