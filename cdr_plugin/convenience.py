@@ -15,10 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdr_plugin.contracts import Occasion, Verdict
 from cdr_plugin.errors import NotFoundError, RemoteError
+from cdr_plugin.pause import paused_since_s
 
 if TYPE_CHECKING:
     from cdr_plugin.config import TierConfig
@@ -35,6 +37,7 @@ RECHECK_S = 10.0
 conditions up to 250 ms."""
 _QUIET_S = 3600.0
 """When to ask again where nothing says that it will stop to be convenient."""
+PAUSED = Verdict(False, "waiting for 'cdr resume' (paused)", 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,16 @@ class Convenience:
     plugins: Plugins
     when: Mapping[str, Any]
     storages: Sequence[str] = ()
+    state: Path | None = None
+    """The tier's folder, where ``cdr pause`` leaves its flag; None: not to be held up by one."""
     clock: Callable[[], float] = field(default=time.time)
     answer_s: float = ANSWER_S
 
     def ask(self, last_done_s: float | None = None, *, is_under_way: bool = False) -> Verdict:
         """One verdict; its reason names every condition that is not met. Never raises for a condition
         that fails or hangs: that one is not convenient, and the reason says why."""
+        if self.state is not None and paused_since_s(self.state) is not None:
+            return PAUSED
         occasion = Occasion(self.clock(), last_done_s, self.storages, self._answers, is_under_way)
         return combined(_asked_together([self._question(name, occasion) for name in self.when], self.answer_s))
 
@@ -60,7 +67,7 @@ class Convenience:
 
         def may_go_on() -> Verdict:
             nonlocal asked_s, verdict
-            if self.when and monotonic() - asked_s >= RECHECK_S:
+            if (self.when or self.state) and monotonic() - asked_s >= RECHECK_S:
                 verdict = self.ask(is_under_way=True)
                 asked_s = monotonic()
             return verdict
@@ -89,14 +96,14 @@ def sending(tier: TierConfig, plugins: Plugins) -> Convenience:
     """``forward.when``; always convenient for a tier that sends nothing."""
     if tier.forward is None:
         return Convenience(plugins, {})
-    return Convenience(plugins, tier.forward.when, tier.forward.to)
+    return Convenience(plugins, tier.forward.when, tier.forward.to, tier.state)
 
 
 def receiving(tier: TierConfig, plugins: Plugins) -> Convenience:
     """``receive.when``; always convenient for a tier that receives nothing."""
     if tier.receive is None:
         return Convenience(plugins, {})
-    return Convenience(plugins, tier.receive.when, tier.receive.inbox)
+    return Convenience(plugins, tier.receive.when, tier.receive.inbox, tier.state)
 
 
 class _Question:

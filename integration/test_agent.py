@@ -308,7 +308,8 @@ def test_one_round_does_what_is_due_once_and_says_whether_work_waits(place: Plac
     place.cdr("pause")
     new_file(place, "another")
     waiting = place.shell.cdr("run", "--once", "-v", "-c", place.config, code=75)
-    assert waiting.out.count("paused; 'cdr resume' lets it go on") == 5
+    assert waiting.out.count("waiting for 'cdr resume' (paused)") == 5
+    assert "waiting for 'cdr resume' (paused)" in place.cdr("send", "-T", "laptop")["waiting_for"]
     place.cdr("resume")
     place.shell.cdr("run", "--once", "-c", place.config)
     assert len(place.repository.snapshots()) == 3

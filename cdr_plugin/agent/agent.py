@@ -18,15 +18,16 @@ from cdr_plugin.agent.ledger import read_ledger, write_ledger
 from cdr_plugin.agent.log import JobVoice, Log
 from cdr_plugin.agent.newest import newest_version_s
 from cdr_plugin.agent.notify import Notifier
-from cdr_plugin.agent.pause import paused_since_s
 from cdr_plugin.agent.process import Ended, Process, command_line
 from cdr_plugin.agent.questions import Answered, Questions
 from cdr_plugin.agent.results import in_words
 from cdr_plugin.agent.scheduler import Outcome, Record, Scheduler, Why
 from cdr_plugin.agent.surroundings import default_routes, read_clock, stamp
 from cdr_plugin.contracts import Verdict
+from cdr_plugin.convenience import PAUSED
 from cdr_plugin.errors import CdrError
 from cdr_plugin.files import exclusive
+from cdr_plugin.pause import paused_since_s
 from cdr_plugin.plugins import Plugins
 
 LOOK_AROUND_S = 30.0
@@ -34,7 +35,6 @@ LOOK_AROUND_S = 30.0
 GRACE_S = 30.0
 """What jobs get to end by themselves (the ``after`` command included) when the agent is told to stop."""
 _NOTE_TIME_EVERY_S = 3600.0
-_PAUSED_AGAIN_S = 60.0
 
 EXIT_FAILED, EXIT_WAITING = 1, 75
 
@@ -153,7 +153,7 @@ class Agent:
         if job.kind is not JobKind.BACKUP:
             return False
         tier, done = self._in_force.config.tiers[job.tier], self._scheduler.tasks[job.key].record.done
-        newest_s = newest_version_s(tier.state)
+        newest_s = newest_version_s(tier)
         if newest_s is None or newest_s > clock.wall_s or (done is not None and newest_s <= done.wall_s):
             return False
         self._scheduler.done_elsewhere(job, newest_s, clock)
@@ -206,7 +206,7 @@ class Agent:
     def _verdict(self, job: Job, last_done_s: float | None) -> Verdict | None:
         tier = self._in_force.config.tiers[job.tier]
         if paused_since_s(tier.state) is not None:
-            return Verdict(False, "paused; 'cdr resume' lets it go on", _PAUSED_AGAIN_S)
+            return PAUSED
         if not job.conditions:
             return Verdict(True)
         verdict = self._answers.pop(job.key, None)

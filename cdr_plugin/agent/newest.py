@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from cdr_plugin.client.state import ClientState
+from cdr_plugin.config import TierConfig
+from cdr_plugin.config.queues import queues_of
 from cdr_plugin.errors import CdrError
 from cdr_plugin.model.times import parse_time
 
 
-def newest_version_s(state_folder: Path) -> float | None:
-    """Seconds since 1970 when its newest version was begun; None when there is none, or it cannot be told."""
+def newest_version_s(tier: TierConfig) -> float | None:
+    """Seconds since 1970 when its newest version was begun, of several queues in the one that is behind; None
+    when there is none, or it cannot be told."""
+    found = [_newest_s(queue.state) for queue in queues_of(tier)]
+    return None if None in found else min(time_s for time_s in found if time_s is not None)
+
+
+def _newest_s(state_folder: Path) -> float | None:
     if not (state_folder / "state.db").exists():
         return None
     try:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from cdr_plugin.cli.context import Context
     from cdr_plugin.config import TierConfig
 
-HELP = """The agent and 'cdr send' leave the tiers alone until 'cdr resume', also after a restart. What you run by hand
-('cdr backup', 'cdr receive', 'cdr send --now') still works."""
+HELP = """The agent, 'cdr send' and 'cdr receive' leave the tiers alone until 'cdr resume', also after a restart;
+sending that is under way stops within seconds. 'cdr backup' and '--now' still work."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +27,11 @@ def run(context: Context) -> int:
 
 
 def _one(context: Context, tier: TierConfig, paused: list[str]) -> int:
-    from cdr_plugin.agent.pause import pause
+    from cdr_plugin.config.queues import queues_of
+    from cdr_plugin.pause import pause
 
-    is_new = pause(tier.state)
+    folders = {tier.state, *(queue.state for queue in queues_of(tier))}
+    is_new = sum(map(pause, folders)) > 0
     paused.append(tier.name)
     context.output.line(f"{tier.name}: {'paused' if is_new else 'was paused already'}")
     return 0

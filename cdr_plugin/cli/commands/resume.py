@@ -26,9 +26,11 @@ def run(context: Context) -> int:
 
 
 def _one(context: Context, tier: TierConfig, resumed: list[str]) -> int:
-    from cdr_plugin.agent.pause import resume
+    from cdr_plugin.config.queues import queues_of
+    from cdr_plugin.pause import resume
 
-    if resume(tier.state):
+    folders = {tier.state, *(queue.state for queue in queues_of(tier))}
+    if sum(map(resume, folders)):
         resumed.append(tier.name)
         context.output.line(f"{tier.name}: goes on")
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from cdr_plugin.errors import NotConvenientError
 from cdr_plugin.files import storage_error, sync_folder, write_durably
 
 NAME = "paused"
@@ -42,8 +41,3 @@ def paused_since_s(folder: Path) -> float | None:
     except OSError:
         return None
 
-
-def refuse_paused(tier: str, folder: Path) -> None:
-    """NotConvenientError when the tier is paused."""
-    if paused_since_s(folder) is not None:
-        raise NotConvenientError(f"tier {tier} is paused; 'cdr resume -T {tier}' lets it go on")
