@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from cdr_plugin import __version__
 from cdr_plugin.archiver import ArchiveOptions, ArchiveResult, NewBlob, archive
-from cdr_plugin.client.catalogs import remove_old_catalogs
+from cdr_plugin.client.catalogs import kept_catalogs, remove_old_catalogs
 from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.places import Places
 from cdr_plugin.client.replacing import take_back_newest
@@ -82,7 +82,7 @@ def backup(
         result = _with_room(client, options, reporter, may_send)
         if result.version is not None:
             with closing(client.baseline()) as baseline:
-                baseline.merge(client.state_folder.glob("catalog-*"))
+                baseline.merge([path for _, path in kept_catalogs(client.state)])
         return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from cdr_plugin.archiver import NewBlob, Origin
@@ -14,9 +14,6 @@ from cdr_plugin.model.blobs import PLAIN, BlobType, Buffer, Payload
 
 LabelledEncoder = tuple[str, Encoder]
 """A method's label and one thread's encoder of it."""
-
-_Encoded: TypeAlias = tuple[str, Buffer]
-"""A method's label and what it made of a blob."""
 
 
 class EncodedBlob(NamedTuple):
@@ -44,20 +41,16 @@ class Encoding:
     def encode(self, type_: BlobType, blobs: Sequence[NewBlob]) -> list[EncodedBlob]:
         encoders = self._encoders()
         if self._remembering is None:
-            payloads = _payloads(type_, blobs, _whole(encoders, [blob[1] for blob in blobs]))
-            return [EncodedBlob(payload, (), None) for payload in payloads]
+            return [EncodedBlob(whole, (), None) for whole in _whole(type_, blobs, encoders)]
+        keeps = self._remembering.keeps[type_]
         memories = _memories(type_, blobs, encoders)
         deltas = self._deltas(type_, blobs, encoders, self._remembering)
-        keeps = self._remembering.keeps[type_]
-        without = blobs if keeps else [blob for blob, delta in zip(blobs, deltas, strict=True) if delta is None]
-        whole = iter(_payloads(type_, without, _whole(encoders, [blob[1] for blob in without])))
+        needed = [blob for blob, delta in zip(blobs, deltas, strict=True) if keeps or delta is None]
+        wholes = iter(_whole(type_, needed, encoders))
         encoded = []
-        for blob, delta, memory in zip(blobs, deltas, memories, strict=True):
-            payload = kept = next(whole) if keeps or delta is None else None
-            if payload is None or (delta is not None and len(delta[1]) < len(payload.data)):
-                assert delta is not None
-                payload = _payload(type_, blob, delta)
-            encoded.append(EncodedBlob(payload, memory, kept if keeps else None))
+        for delta, memory in zip(deltas, memories, strict=True):
+            whole = next(wholes) if keeps or delta is None else None
+            encoded.append(EncodedBlob(_smaller(delta, whole), memory, whole if keeps else None))
         return encoded
 
     def _encoders(self) -> Sequence[LabelledEncoder]:
@@ -68,18 +61,15 @@ class Encoding:
 
     def _deltas(
         self, type_: BlobType, blobs: Sequence[NewBlob], encoders: Sequence[LabelledEncoder], remembering: Remembering
-    ) -> list[_Encoded | None]:
-        """Of each blob the first delta that a method made, in the configured order."""
-        found: list[_Encoded | None] = []
-        for _, data, offset, origin in blobs:
-            delta = None
-            if origin is not None:
-                for label, differ in self._differs_of(type_, origin, encoders, remembering):
-                    encoded = differ.encode(data, offset)
-                    if encoded is not None:
-                        delta = label, encoded
-                        break
-            found.append(delta)
+    ) -> list[Payload | None]:
+        """Of each blob the first delta that a method makes, in the configured order."""
+        found: list[Payload | None] = [None] * len(blobs)
+        for at, (id_, data, offset, origin) in enumerate(blobs):
+            for label, differ in self._differs_of(type_, origin, encoders, remembering) if origin is not None else ():
+                delta = differ.encode(data, offset)
+                if delta is not None:
+                    found[at] = Payload(type_, id_, label, len(data), delta)
+                    break
         return found
 
     def _differs_of(
@@ -99,17 +89,27 @@ class Encoding:
         return differs
 
 
-def _whole(encoders: Sequence[LabelledEncoder], blobs: Sequence[Buffer]) -> list[_Encoded]:
+def _smaller(delta: Payload | None, whole: Payload | None) -> Payload:
+    if delta is None or (whole is not None and len(whole.data) <= len(delta.data)):
+        assert whole is not None
+        return whole
+    return delta
+
+
+def _whole(type_: BlobType, blobs: Sequence[NewBlob], encoders: Sequence[LabelledEncoder]) -> list[Payload]:
     """Each blob by itself, by the method that makes it smallest. The first that takes it wins over none at
     all: a frame of zstd a little larger than the blob spares the repository to try once more."""
-    best: list[_Encoded | None] = [None] * len(blobs)
+    plain = [data for _, data, _, _ in blobs]
+    best: list[tuple[str, Buffer] | None] = [None] * len(blobs)
     for label, encoder in encoders:
-        for at, encoded in enumerate(encoder.encode_many(blobs)):
-            if encoded is not None:
-                other = best[at]
-                if other is None or len(encoded) < len(other[1]):
-                    best[at] = (label, encoded)
-    return [found or (PLAIN, data) for found, data in zip(best, blobs, strict=True)]
+        for at, (encoded, other) in enumerate(zip(encoder.encode_many(plain), best, strict=True)):
+            if encoded is not None and (other is None or len(encoded) < len(other[1])):
+                best[at] = (label, encoded)
+    chosen = [found or (PLAIN, data) for found, data in zip(best, plain, strict=True)]
+    return [
+        Payload(type_, id_, label, len(data), encoded)
+        for (id_, data, _, _), (label, encoded) in zip(blobs, chosen, strict=True)
+    ]
 
 
 def _memories(
@@ -128,11 +128,3 @@ def _memories(
 
 def _remembers(encoder: Encoder) -> bool:
     return type(encoder).remember is not Encoder.remember
-
-
-def _payloads(type_: BlobType, blobs: Sequence[NewBlob], encoded: Sequence[_Encoded]) -> list[Payload]:
-    return [_payload(type_, blob, one) for blob, one in zip(blobs, encoded, strict=True)]
-
-
-def _payload(type_: BlobType, blob: NewBlob, encoded: _Encoded) -> Payload:
-    return Payload(type_, blob[0], encoded[0], len(blob[1]), encoded[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from cdr_plugin.client.baseline import Taken, fetch_baseline
+from cdr_plugin.client.adoption import Taken, fetch_baseline
 from cdr_plugin.client.state import cut_keys
 from cdr_plugin.parcel.naming import Answer, answer_name, baseline_part_name, folder_id
 from cdr_plugin.reporter import Reporter

@@ -9,7 +9,7 @@ from cdr_plugin.assembly import client_tier, top_tiers
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.work import each
-from cdr_plugin.client.baseline import Taken, fetch_baseline
+from cdr_plugin.client.adoption import Taken, fetch_baseline
 from cdr_plugin.config import TierConfig
 from cdr_plugin.errors import NotFoundError, UserError
 from cdr_plugin.top.adopt import Adopted, adopt
