@@ -15,8 +15,8 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
-from cdr_plugin.client.answers import answer_wanted
 from cdr_plugin.client.adoption import take_baseline
+from cdr_plugin.client.answers import answer_wanted
 from cdr_plugin.client.catalogs import remove_old_catalogs
 from cdr_plugin.client.receipts import apply_receipt, read_receipt_in
 from cdr_plugin.client.room import Room, SpoolFullError, free_files
