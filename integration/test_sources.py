@@ -3,6 +3,7 @@ snapshots of a real btrfs."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -168,3 +169,17 @@ def test_snapshots_of_a_btrfs_are_backed_up_as_the_original(place: Path, btrfs: 
     (btrfs / "orders" / "1").write_text("one")
     environment = docs.set_up(home)
     follow("snapshot", home, environment, {"/srv/data": str(btrfs)})
+    assert differences_to_restic(home, btrfs) == []
+
+
+def differences_to_restic(home: Path, folder: Path) -> list[str]:
+    """What restic's own backup of the live folder has otherwise than the version of its snapshot: inodes,
+    devices and times included. The folder itself had the snapshot in it for a while."""
+    restic = ["restic", "--no-cache", "-r", home / "hq" / "repository", "-p", home / "etc" / "password"]
+    subprocess.run([*restic, "backup", "--quiet", folder], check=True)
+    listed = subprocess.run([*restic, "snapshots", "--json"], check=True, capture_output=True, text=True)
+    ours, theirs = [one["id"] for one in json.loads(listed.stdout) if one["paths"] == [str(folder)]][-2:]
+    command = [*restic, "diff", "--metadata", ours, theirs]
+    diff = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "comparing snapshot" in diff
+    return [line for line in diff.splitlines() if f"{folder}/" in line and not line.endswith(f" {folder}/")]
