@@ -14,6 +14,7 @@ from cdr_conditions.every import Every
 from cdr_conditions.idle import DiskIdle, NetworkIdle
 from cdr_conditions.load import LoadBelow
 from cdr_conditions.metered import Metered
+from cdr_conditions.plugin import BUILT_IN, Later
 from cdr_conditions.power import OnBattery
 from cdr_conditions.reachable import Reachable, connects
 from cdr_conditions.running import Answer, run, run_silently
@@ -311,6 +312,10 @@ def test_each_condition_checks_its_own_value(
 def test_an_empty_list_of_places_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected places to reach, not an empty list"):
         Reachable().check([])
+
+
+def test_conditions_are_registered_under_their_own_names_before_they_are_imported() -> None:
+    assert all(later.name == later.condition.name for later in map(Later, BUILT_IN))
 
 
 def test_every_condition_of_the_documentation_is_registered() -> None:
