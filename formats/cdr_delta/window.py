@@ -55,6 +55,8 @@ class View:
     index: BlockIndex
     is_last: bool
     """The old content ends with it."""
+    reach: int
+    """It serves for blobs that end here or before: enough of the old content lies behind."""
     starts: Sequence[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,10 +98,10 @@ class Window:
     def view(self, end: int) -> View:
         """What there is to search for a blob that ends ``end`` bytes into the new content."""
         view = self._view
-        if view is None or not self._reaches(view, end, self._blocks // 4):
+        if view is None or not (view.is_last or end <= view.reach):
             with self._making:
                 view = self._view
-                if view is None or not self._reaches(view, end, self._blocks // 4):
+                if view is None or not (view.is_last or end <= view.reach):
                     view = self._view = self._advance(end)
         return view
 
@@ -115,37 +117,47 @@ class Window:
                 self._data.put(blob.position, data)
         return data
 
-    def _reaches(self, view: View, end: int, blocks: int) -> bool:
-        """Does the view go on for this many blocks behind ``end``?"""
-        return view.is_last or view.end >= end + blocks * self._memories.block_size
-
     def _advance(self, end: int) -> View:
-        ahead = end + self._blocks // 2 * self._memories.block_size
-        while self._next < self._old.count and (self._weight < self._blocks or self._end < ahead):
-            self._read_next()
+        """Go on until half a window lies behind ``end``. By weight, not by bytes: a window full of tiny blobs
+        might else have forgotten what is opposite."""
+        ahead = sum(blob.weight for blob in self._blobs if blob.end > end)
+        while self._next < self._old.count and (self._weight < self._blocks or ahead < self._blocks // 2):
+            if (blob := self._read_next()) is not None and blob.end > end:
+                ahead += blob.weight
             while self._weight > self._blocks and len(self._blobs) > 1:
                 self._weight -= self._blobs.popleft().weight
         blobs = tuple(self._blobs)
         rows = [(blob.start, blob.length, blob.phase, blob.values) for blob in blobs]
-        return View(blobs, BlockIndex(self._memories.signer, rows), self._next == self._old.count)
+        index = BlockIndex(self._memories.signer, rows)
+        return View(blobs, index, self._next == self._old.count, self._reach())
 
-    def _read_next(self) -> None:
+    def _reach(self) -> int:
+        """Where a quarter of a window lies behind."""
+        behind = 0
+        for blob in reversed(self._blobs):
+            behind += blob.weight
+            if behind >= self._blocks // 4:
+                return blob.start
+        return 0
+
+    def _read_next(self) -> OldBlob | None:
         position = self._next
         base = self._old.base(position)
         self._next += 1
         if base is None or base.length < 1:
-            return
-        self._append(position, base)
+            return None
         if base.data is not None:
             self._data.put(position, base.data)
+        return self._append(position, base)
 
-    def _append(self, position: int, base: Base) -> None:
+    def _append(self, position: int, base: Base) -> OldBlob:
         phase, values = self._memories.read(base, self._end)
         has_data = base.data is not None and len(base.data) == base.length
         blob = OldBlob(position, base.id, self._end, base.length, phase, values, has_data)
         self._blobs.append(blob)
         self._weight += blob.weight
         self._end = blob.end
+        return blob
 
 
 class _Kept:

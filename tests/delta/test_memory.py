@@ -163,6 +163,16 @@ def test_old_blobs_of_which_nothing_is_known_do_not_pile_up() -> None:
     assert len(view.blobs) <= WINDOW_BLOCKS // 64
 
 
+def test_tiny_blobs_do_not_push_out_what_is_opposite() -> None:
+    bases = [Base(blob_id(n.to_bytes(4, "big")), 100) for n in range(100_000)]
+    window = Window(Bases(bases), Memories(KEY, 512), 2**16)
+    for end in (100, 3_000_000, 5_000_000, 5_001_000, 9_999_900):
+        view = window.view(end)
+        assert view.blobs[0].start <= end - 100
+        assert view.end >= end
+        assert len(view.blobs) <= 2**16 // 64
+
+
 def test_a_base_is_asked_for_once() -> None:
     content = remembered([random.Random(n).randbytes(50_000) for n in range(20)], with_data=True)
     bases = Bases(content.bases)
