@@ -68,17 +68,17 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     found["last_sent"], found["last_received"] = _moment(done.get(SENT)), _moment(done.get(RECEIVED))
     if config.source is not None:
         _client(context, config, found)
-    if config.receive is not None:
-        inboxes = list(_inboxes(context.plugins, config))
-        found["inbox_bytes"] = sum(size for _, size in inboxes)
-        if config.store is not None:
-            found["clients"] += _clients_of_top(context, config)
-        elif config.source is None:
-            _queue_of_intermediate(context, config, found)
-        if any(not name.endswith("/head") for name, _ in inboxes):
-            _wait(found, "'cdr receive'", receiving(config, context.plugins), done.get(RECEIVED))
+    elif config.forward is not None:
+        _queue_of_intermediate(context, config, found)
     if found["queue"]["segments"]:
         _wait(found, "'cdr send'", sending(config, context.plugins), done.get(SENT))
+    if config.store is not None:
+        found["clients"] += _clients_of_top(context, config)
+    if config.receive is not None:  # last, since an inbox that is out of reach ends it
+        inboxes = list(_inboxes(context.plugins, config))
+        found["inbox_bytes"] = sum(size for _, size in inboxes)
+        if any(not name.endswith("/head") for name, _ in inboxes):
+            _wait(found, "'cdr receive'", receiving(config, context.plugins), done.get(RECEIVED))
 
 
 def _wait(found: dict[str, Any], command: str, policy: Convenience, done_s: float | None) -> None:

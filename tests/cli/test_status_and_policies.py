@@ -215,12 +215,23 @@ def _age(tier: Path, seconds: float) -> None:
 def test_a_limit_slows_and_does_not_stop(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr("cdr_plugin.transports.throttle.TokenBucket.pay", lambda _bucket, count: slept.append(count))
-    host.make(laptop='limit = "1KiB/s"', hq='limit = "1KiB/s"')
-    host.cdr("send")
-    put = sum(slept)
-    assert put > 0
-    host.cdr("receive")
-    assert sum(slept) > put
+    host.make(laptop='limit = "1KiB/s"', branch='limit = "1KiB/s"', hq='limit = "1KiB/s"')
+    for step in ("send -T laptop", "send -T branch", "receive -T hq"):
+        if step == "send -T branch":
+            host.cdr("receive", "-T", "branch")
+        before = sum(slept)
+        host.cdr(*step.split())
+        assert sum(slept) > before, step
+
+
+def test_what_a_tier_holds_is_shown_also_when_its_inbox_is_out_of_reach(host: Host) -> None:
+    host.make(branch="")
+    host.cdr("send", "-T", "laptop")
+    host.cdr("receive", "-T", "branch")
+    (host.folder / "lower").rename(host.folder / "unmounted")
+    status = host.status("branch")
+    assert status["queue"]["segments"] == 1
+    assert status["waiting_for"].startswith("'cdr send'; opening the storage")
 
 
 def test_status_shows_each_version_where_it_is(host: Host) -> None:
