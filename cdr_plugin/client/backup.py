@@ -98,6 +98,8 @@ def _with_room(
             except SpoolFullError as error:
                 why = streaming.failure or "nothing that waits can be sent"
                 full = SpoolFullError(f"{error}, and {why}; run 'cdr backup' again when it can be sent")
+        if options.archive.stream is not None:
+            raise full from None  # what has come through a pipe does not come again
         if not take_back_newest(client, reporter, run.fits_within):
             raise full from None
 

@@ -19,7 +19,7 @@ def wait_for(
     number: int,
     goal: str,
     *,
-    send: Callable[[], object],
+    send: Callable[[], str],
     every_s: float,
     timeout_s: float | None,
     reporter: Reporter,
@@ -29,18 +29,19 @@ def wait_for(
     """Call ``send`` every so often until version ``number`` is what ``goal`` says; its state then, or
     None when the time ran out first (None: there is no limit). UserError when it will never be.
 
+    ``send`` returns what it waits for itself, or nothing; the reporter hears of it when that changes.
     A storage that cannot be reached, and another process that sends just now, are no reason to give up.
     """
     end = None if timeout_s is None else clock() + timeout_s
     said = ""
     while True:
         try:
-            send()
-            said = ""
+            reason = send()
         except RemoteError as error:
-            if str(error) != said:
-                reporter.note(f"{error}; waiting")
-            said = str(error)
+            reason = f"{error}; waiting"
+        if reason and reason != said:
+            reporter.note(reason)
+        said = reason
         found = _state_of(state, number)
         if found in REACHED[goal]:
             return found

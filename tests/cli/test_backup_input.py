@@ -163,6 +163,17 @@ def test_what_does_not_make_sense_is_refused(home: Home) -> None:
     assert home.versions() == 0
 
 
+def test_a_stream_that_finds_no_room_makes_no_version(home: Home) -> None:
+    """Not of its rest either, when a version that waits could make room."""
+    (home.folder / "cdr.toml").write_text(CONFIG.format(source='[tier.laptop.spool]\nmax_size = "2MiB"'))
+    home.cdr("backup")
+    (home.folder / "inbox").rename(home.folder / "out of reach")
+    (home.folder / "dump").write_bytes(random.Random(4).randbytes(6 << 20))
+    _, err = home.cdr("backup", "--stdin-from-command", "--", "cat", "dump", code=75)
+    assert "spool" in err
+    assert home.versions() == 1
+
+
 def test_lists_name_what_is_backed_up(home: Home) -> None:
     for name in ("a.txt", "b.txt", "*"):
         (home.folder / name).write_text(name)

@@ -28,9 +28,10 @@ class World:
     def wait(self, goal: str, *events: Callable[[], object], timeout_s: float | None = 60) -> str | None:
         happening = iter(events)
 
-        def send() -> None:
-            next(happening, nothing)()
+        def send() -> str:
+            said = next(happening, nothing)()
             self.chain.send(self.client)
+            return said if isinstance(said, str) else ""
 
         def sleep(seconds: float) -> None:
             assert seconds > 0
@@ -83,6 +84,12 @@ def test_a_storage_out_of_reach_is_waited_for_and_told_once(world: World) -> Non
 
     assert world.wait("committed", fail, fail, nothing, world.chain.receive) == "committed"
     assert world.heard.notes == ["no route to inbox; waiting"]
+
+
+def test_what_the_sending_waits_for_is_told_when_it_changes(world: World) -> None:
+    reasons = ["waiting for 20:00", "waiting for 20:00", "", "waiting for mains"]
+    world.wait("stored", *(lambda reason=reason: reason for reason in reasons), timeout_s=30)  # type: ignore[misc]
+    assert world.heard.notes == ["waiting for 20:00", "waiting for mains"]
 
 
 def test_a_rejected_version_ends_it(world: World) -> None:

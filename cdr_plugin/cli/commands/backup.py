@@ -131,7 +131,7 @@ def _wait(context: Context, config: TierConfig, client: ClientTier, version: int
         client.state,
         version,
         options.wait,
-        send=lambda: send_client(context, config),
+        send=lambda: send_client(context, config).waiting_for,
         every_s=_LOCAL_EVERY_S if any(folders) else _REMOTE_EVERY_S,
         timeout_s=options.timeout,
         reporter=context.output,
