@@ -1,8 +1,10 @@
-"""The transfer queue: limits, recipes, answers, replacement, release, several storages. Stock restic judges the ends."""
+"""The transfer queue: limits, recipes, answers, replacement, release, storages. Stock restic judges the ends."""
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,11 +13,17 @@ from typing import Any
 
 import pytest
 
+from cdr_plugin.client import room
+from cdr_plugin.client.rows import SegmentRow
+from cdr_plugin.client.send import send
+from cdr_plugin.client.states import SegmentState
 from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.errors import StorageFullError
+from cdr_plugin.errors import NotConvenientError, RemoteError, StorageFullError
 from cdr_plugin.parcel.builder import SegmentBuilder
-from tests.support.chain import Recorder
+from cdr_plugin.parcel.naming import folder_id, segment_name
+from tests.support.chain import Chain, Recorder
 from tests.support.changing import change_small, small_tree
+from tests.support.crashing import beside, has_ended
 from tests.support.hierarchy import Hierarchy, make_quick
 from tests.support.memory import folder_in_memory
 
@@ -175,3 +183,189 @@ def test_what_has_begun_to_travel_is_not_replaced(quick_path: Path) -> None:
     world.plug()
     assert world.backup().version == 4
     assert_ends_well(world)
+
+
+def test_no_more_is_spooled_when_the_disk_is_nearly_full(quick_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = started(quick_path)
+    many_blobs(world.source / "many", 1)
+    world.unplug()
+    monkeypatch.setattr(room, "_lacking_on_disk", lambda client, size: world.spooled_bytes() + size - 8 * SEGMENT)
+    with pytest.raises(StorageFullError):
+        world.backup()
+    assert world.spooled_bytes() <= 8 * SEGMENT + IN_FLIGHT
+    world.plug()
+    world.backup()
+    assert_ends_well(world)
+
+
+def test_beside_another_sender_a_run_waits_for_what_that_one_sends(quick_path: Path) -> None:
+    world = started(quick_path, spool_limit=4 * SEGMENT)
+    many_blobs(world.source / "many", 1, count=20)
+    with beside(world.backup) as child:
+        while not has_ended(child):
+            try:
+                world.send()
+            except NotConvenientError:
+                pass  # the run sends itself
+    assert_ends_well(world)
+
+
+# --- answers ---
+
+
+def lose_all(world: Limited) -> int:
+    """The inbox loses what lies in it; how many segments."""
+    gone = [path for path in world.chain().inbox.glob("clients/*/*/*") if path.is_file()]
+    for path in gone:
+        path.unlink()
+    return len(gone)
+
+
+def test_blobs_that_the_top_lost_come_from_held_segments_although_their_files_have_changed(quick_path: Path) -> None:
+    world = started(quick_path)
+    many_blobs(world.source / "many", 1)
+    world.backup()
+    world.send()
+    record = sorted(world.chain().inbox.glob("clients/*/*/*"))[-1]
+    data = record.read_bytes()
+    record.unlink()
+    world.receive()
+    for pin in json.loads(world.restic("snapshots", "--host", "cdr-pin", "--json")):
+        world.restic("forget", pin["id"])
+    world.restic("prune", "--max-unused", "0")
+    shutil.rmtree(world.source / "many")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_bytes(data)
+    reporter = Recorder()
+    for _ in range(3):
+        world.receive()
+        world.send(reporter)
+    assert any("blobs are missing above; they are sent again" in note for note in reporter.notes)
+    assert world.snapshots()[2] == world.versions()[2]
+    world.assert_settled()
+    world.check()
+
+
+def test_what_nobody_has_any_more_is_said_once_and_the_next_version_is_complete(quick_path: Path) -> None:
+    world = started(quick_path, release="durable")
+    world.backup()
+    world.send()
+    assert lose_all(world) > 3
+    shutil.rmtree(world.client().state_folder / "baseline")
+    for path in world.source.rglob("*"):
+        if path.is_file() and path.stat().st_size > 10_000:
+            path.write_bytes(path.read_bytes()[::-1])
+    world.receive()
+    reporter = Recorder()
+    world.send(reporter)
+    assert any("changed or gone here" in error for error in reporter.errors)
+    for _ in range(3):
+        world.receive()
+        again = Recorder()
+        world.send(again)
+        assert not any("changed or gone here" in error for error in again.errors)
+    generation = world.client().state.catalog_generation
+    world.backup()
+    for _ in range(3):
+        world.deliver()
+    assert world.snapshots()[3] == world.source_tree()
+    assert world.client().state.catalog_generation == generation
+    world.check()
+
+
+def test_a_delta_is_answered_whole_when_the_top_lost_its_base(quick_path: Path) -> None:
+    world = started(quick_path, methods=("delta", "zstd"))
+    big = world.source / "big"
+    for number in range(2):
+        big.write_bytes(big.read_bytes()[:20_000] + bytes([number]) + big.read_bytes()[20_000:])
+        world.backup()
+        world.deliver()
+    world.backup()
+    assert_ends_well(world)
+
+
+def test_a_name_that_somebody_has_taken_does_not_wedge_the_queue(quick_path: Path) -> None:
+    world = started(quick_path)
+    world.backup()
+    client = world.client()
+    rows = client.state.segments(SegmentState.SPOOLED)
+    folder = folder_id(client.identity.signing.public, client.ticket.group)
+    client.state.close()
+    for row in (rows[0], rows[-1]):
+        squatted = world.chain().inbox / segment_name(folder, row.parcel_id, row.index)
+        squatted.parent.mkdir(parents=True, exist_ok=True)
+        squatted.write_bytes(b"\1\1\1\0" + bytes(100))
+    reporter = Recorder()
+    world.send(reporter)
+    assert sum("another object of its name" in error for error in reporter.errors) == 2
+    assert_ends_well(world)
+
+
+# --- release ---
+
+
+@pytest.mark.parametrize("release", ["committed", "stored", "durable"])
+def test_release_says_which_acknowledgement_frees_the_spool(quick_path: Path, release: str) -> None:
+    world = started(quick_path, release=release)
+    many_blobs(world.source / "many", 1, count=30)
+    world.backup()
+    assert world.spooled_bytes() > 0
+    world.send()
+    assert (world.spooled_bytes() == 0) == (release == "durable")
+    last = sorted(world.chain().inbox.glob("clients/*/*/*"))[-1]
+    kept = last.read_bytes()
+    last.unlink()
+    world.receive()  # all but the version's record
+    if release != "committed":
+        world.send()
+        assert world.spooled_bytes() <= 8 * SEGMENT  # two large blobs span the others
+    last.parent.mkdir(parents=True, exist_ok=True)
+    last.write_bytes(kept)
+    assert_ends_well(world)
+    assert world.spooled_bytes() == 0
+
+
+# --- several storages ---
+
+
+@dataclass
+class TwoInboxes(Limited):
+    """The top tier reads two inboxes; the client prefers the second."""
+
+    def chain(self) -> Chain:
+        chain = super().chain()
+        second = self.base / "second"
+        second.mkdir(exist_ok=True)
+        chain.top.inboxes = [str(chain.inbox), str(second)]
+        return chain
+
+    def client(self) -> ClientTier:
+        return replace(super().client(), to=str(self.base / "second"), also_to=[str(self.chain().inbox)])
+
+
+def test_segments_go_to_the_first_storage_that_answers_and_the_top_takes_the_union(quick_path: Path) -> None:
+    plain = started(quick_path)
+    world = TwoInboxes(plain.base, plain.source)
+    world.backup()
+    sent: list[str] = []
+
+    def stop_after_two(row: SegmentRow) -> None:
+        sent.append(row.sha256.hex())
+        if len(sent) == 2:
+            raise RemoteError("the link is cut")
+
+    client = world.client()
+    with pytest.raises(RemoteError):
+        send(client, Recorder(), stop_after_two)
+    reporter = Recorder()
+    moved_on = replace(world.client(), to=str(world.base / "nowhere"))
+    send(moved_on, reporter)
+    assert any("another storage is used" in note for note in reporter.notes)
+    reporter = Recorder()
+    world.receive(reporter)
+    assert reporter.errors == []
+    world.send(reporter)
+    assert reporter.errors == []
+    assert world.snapshots()[2] == world.source_tree()
+    world.assert_settled()
+    world.check()

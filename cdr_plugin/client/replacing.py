@@ -79,8 +79,8 @@ def drop_versions(client: ClientTier, number: int, *, force: bool) -> tuple[list
             remove_files(client, client.state.holdings.give_up(number))
         else:
             raise UserError(
-                f"client {client.name}: version {number}, or something behind it, has begun to travel; --force gives it "
-                "up all the same, and then it may never be complete above"
+                f"client {client.name}: version {number}, or something behind it, has begun to travel; --force gives "
+                "it up all the same, and then it may never be complete above"
             )
         return dropped, before - client.state.holdings.size()
 
