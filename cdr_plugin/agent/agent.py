@@ -34,6 +34,8 @@ LOOK_AROUND_S = 30.0
 """How often the agent looks whether the network, the clocks or the configuration changed: 0.2 ms of work."""
 GRACE_S = 30.0
 """What jobs get to end by themselves (the ``after`` command included) when the agent is told to stop."""
+KILLED_S = 10.0
+"""Until a killed job is gone; one that hangs in a dead mount stays, and nothing can be done about it."""
 _NOTE_TIME_EVERY_S = 3600.0
 
 EXIT_FAILED, EXIT_WAITING = 1, 75
@@ -226,13 +228,18 @@ class Agent:
                 self._ended(event)
                 ended.append(event)
             elif isinstance(event, Answered):
-                self._questions.close(event.job)
-                self._answers[event.job.key] = event.verdict
-                self._scheduler.answered(event.job)
+                self._take_answer(event)
                 return ended
             else:
                 self._obey(event)
                 return ended
+
+    def _take_answer(self, answer: Answered) -> None:
+        self._questions.close(answer.job)
+        task = self._scheduler.tasks.get(answer.job.key)
+        if task is not None and task.job.conditions == answer.job.conditions:  # else a new configuration came between
+            self._answers[answer.job.key] = answer.verdict
+        self._scheduler.answered(answer.job)
 
     def _obey(self, order: Order) -> None:
         if order is Order.STOP:
@@ -279,6 +286,7 @@ class Agent:
         for folder in self._locks.keys() - folders.keys():
             self._locks.pop(folder).close()
         self._in_force = in_force
+        self._answers.clear()
         ledgers = {tier.name: self._ledger(tier.state) for tier in in_force.tiers}
         self._scheduler.set_jobs(jobs_of(in_force.tiers), lambda job: ledgers[job.tier].get(job.kind, Record()))
 
@@ -314,16 +322,19 @@ class Agent:
         self._notifier.stopping()
         for process in self._running.values():
             process.stop()
-        self._stopping = False
-        end_s = read_clock().steady_s + GRACE_S
-        while self._running and not self._stopping and (left_s := end_s - read_clock().steady_s) > 0:
-            self._hear(left_s)
+        self._wait_for_the_last(GRACE_S)
         for process in self._running.values():
             process.kill()
-        while self._running:
-            self._hear(LOOK_AROUND_S)
+        self._wait_for_the_last(KILLED_S)
         self._note_passing_time(read_clock())
         self._log.info("agent stopped", event="stopped")
+
+    def _wait_for_the_last(self, limit_s: float) -> None:
+        """Until no job is under way, the time is up, or we are told to stop once more."""
+        self._stopping = False
+        end_s = read_clock().steady_s + limit_s
+        while self._running and not self._stopping and (left_s := end_s - read_clock().steady_s) > 0:
+            self._hear(left_s)
 
     def _status(self) -> str:
         if self._running:

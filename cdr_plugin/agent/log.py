@@ -21,24 +21,27 @@ _MAX_LINES = 100
 
 
 class Log:
-    """Thread-safe. ``detail`` is shown when ``verbose`` is."""
+    """Thread-safe. ``detail`` is shown when ``verbose`` is, ``info`` unless ``quiet``."""
 
     def __init__(
         self,
         *,
         as_json: bool = False,
         verbose: bool = False,
+        quiet: bool = False,
         stream: TextIO | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         self._as_json = as_json
         self._verbose = verbose
+        self._quiet = quiet
         self._stream = stream or sys.stdout
-        self._journal = "JOURNAL_STREAM" in environment
+        self._journal = _is_journal(self._stream, environment)
         self._lock = threading.Lock()
 
     def info(self, text: str, **fields: Any) -> None:
-        self._write("info", 6, text, fields)
+        if not self._quiet:
+            self._write("info", 6, text, fields)
 
     def detail(self, text: str, **fields: Any) -> None:
         if self._verbose:
@@ -63,6 +66,15 @@ class Log:
                 print(line, file=self._stream, flush=True)
             except OSError:
                 pass  # nobody reads any more; backups go on
+
+
+def _is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether ``stream`` is what systemd says of it: the variable is inherited, the stream may be another."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class JobVoice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 from cdr_plugin.client.state import ClientState
@@ -30,7 +31,7 @@ def _newest_s(state_folder: Path) -> float | None:
         if newest is None:
             return None
         seconds, nanoseconds = parse_time(newest.time)
-    except CdrError:
+    except (CdrError, sqlite3.DatabaseError):
         return None
     finally:
         state.close()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -18,13 +21,36 @@ def test_lines_have_a_time_a_tier_and_a_job() -> None:
     assert re.fullmatch(time + r" alice backup: version 3\\x1b\[31m\n", stream.getvalue())
 
 
-def test_the_journal_gets_priorities_instead_of_times() -> None:
+def test_the_journal_gets_priorities_instead_of_times(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        log = Log(stream=stream, environment=journal(stream))
+        log.error("failed")
+        log.info("done")
+        log.detail("not shown")
+        stream.seek(0)
+        assert stream.read() == "<3>failed\n<6>done\n"
+
+
+def test_a_stream_that_is_not_the_journal_gets_times_under_systemd_too(tmp_path: Path) -> None:
+    with (tmp_path / "journal").open("w+") as other, (tmp_path / "log").open("w+") as stream:
+        Log(stream=stream, environment=journal(other)).info("done")
+        stream.seek(0)
+        assert stream.read()[:1].isdigit()
+
+
+def test_quiet_leaves_errors_and_warnings() -> None:
     stream = io.StringIO()
-    log = Log(stream=stream, environment={"JOURNAL_STREAM": "8:1"})
-    log.error("failed")
+    log = Log(quiet=True, stream=stream)
     log.info("done")
-    log.detail("not shown")
-    assert stream.getvalue() == "<3>failed\n<6>done\n"
+    log.warning("odd")
+    log.error("failed")
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["odd", "failed"]
+
+
+def journal(stream: TextIO) -> dict[str, str]:
+    """What systemd says of a stream."""
+    found = os.fstat(stream.fileno())
+    return {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
 
 
 def test_json_lines_have_all_fields() -> None:
@@ -50,12 +76,12 @@ def test_a_reader_that_went_away_stops_nothing() -> None:
 
 def test_what_a_job_says_run_after_run_is_said_once_and_again_after_a_run_without_it() -> None:
     stream = io.StringIO()
-    voice = JobVoice(Log(stream=stream, environment={"JOURNAL_STREAM": "8:1"}), "hq", "receive")
+    voice = JobVoice(Log(stream=stream), "hq", "receive")
     for lines in (["stranger", "stranger"], ["stranger"], [], ["stranger"]):
         voice.begin()
         for line in lines:
             voice.say(line, False)
-    assert stream.getvalue() == "<6>hq receive: stranger\n" * 2
+    assert [line.partition(" ")[2] for line in stream.getvalue().splitlines()] == ["hq receive: stranger"] * 2
 
 
 @pytest.mark.parametrize("count", [100, 101, 5000])

@@ -33,6 +33,6 @@ def run(context: Context) -> int:
     # The folder may change, a relative path would not follow.
     path = None if options.config is None else options.config.absolute()
     read = partial(load, path, options.tiers)
-    log = Log(as_json=options.json, verbose=bool(options.verbose))
+    log = Log(as_json=options.json, verbose=bool(options.verbose), quiet=options.quiet)
     with Agent(read(), read, context.plugins, log) as agent:
         return agent.once() if options.once else agent.run()
