@@ -151,7 +151,11 @@ class Committer:
         if not row.previous:
             return True
         if before is None:
-            return self._lost_those_before(row, versions)
+            if self._lost_those_before(row, versions):
+                return True
+            if not row.reason:
+                self._rows.settle(row, VersionState.PENDING, reason="the version that it follows has not arrived yet")
+            return False
         if row.number != before.number + 1:  # it came before the one that it follows
             self._rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=_NUMBER)
             self._note(f"client {self._client.name}: version {row.number} rejected: {_NUMBER}")

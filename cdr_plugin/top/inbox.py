@@ -112,7 +112,7 @@ class Inboxes:
                 del self._open[url]
                 self._leave_out(url, inbox, error, others=bool(self._open))
 
-    def list(self) -> list[Inbox]:
+    def listings(self) -> list[Inbox]:
         """What lies in each."""
         found = []
         for inbox in self:

@@ -98,7 +98,7 @@ def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
 
 def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: ReceiveResult) -> bool:
     """One lock of the repository; whether more work waits for another."""
-    listings = inboxes.list()
+    listings = inboxes.listings()
     for listing in listings:
         with inboxes.using(listing.transport):
             admit_clients(top, listing, reporter)

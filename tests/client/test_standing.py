@@ -18,7 +18,10 @@ from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.files import exclusive
 from cdr_plugin.identity.keys import SigningKey
 from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
-from cdr_plugin.parcel.standing import PresentVersion, Standing, write_standing
+from cdr_plugin.parcel.standing import PresentVersion, Standing, pack_versions, write_standing
+from cdr_restic.creating import create_repository
+from cdr_restic.local import LocalStorage
+from tests.restic.world import QUICK
 from tests.support.chain import Chain, Recorder
 from tests.support.forger import quick_chain
 from tests.support.hierarchy import make_quick
@@ -202,3 +205,18 @@ def test_a_standing_that_receipts_have_overtaken_is_not_judged_by(chain: Chain, 
     client.state.put({"standing_serial": "0"})
     apply_standing(client, standing, Recorder())
     assert known(client) == before
+
+
+def test_a_tier_between_passes_standings_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
+    chain = Chain(tmp_path / "world", branched=True)
+    create_repository(LocalStorage(str(chain.repository)), chain.top.options, {}, QUICK)
+    client = chain.init().new_client()
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "word").write_text("one")
+    chain.backup(client, source)
+    chain.deliver(client)
+    assert (client.state.get("standing_repository") or b"").decode() == chain.top.open_repository().id
+    assert [version.number for version in present(client, 1)] == [1]
+    assert client.state.get("standing_versions") == pack_versions(present(client, 1))
