@@ -8,6 +8,7 @@ import json
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -108,12 +109,12 @@ class Place:
         return dict(found)
 
     @contextmanager
-    def agent(self) -> Iterator[Running]:
+    def agent(self, **variables: str) -> Iterator[Running]:
         """An agent, which is killed if it is still there at the end."""
         process = subprocess.Popen(
             [CDR, "-c", self.config, "run", "--json", "-v"],
             cwd=self.shell.folder,
-            env=self.shell.environment(),
+            env=self.shell.environment(**variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -225,7 +226,7 @@ def settle(place: Place) -> None:
 def patiently(place: Place, command: str, tier: str) -> None:
     """A job of an agent that was killed may still be at it: until it has ended."""
     end_s = time.monotonic() + LIMIT_S
-    words = [CDR, command, "-T", tier, "-c", place.config]
+    words: list[str | Path] = [CDR, command, "-T", tier, "-c", place.config]
     while (done := subprocess.run(words, env=place.shell.environment(), capture_output=True)).returncode == 75:
         assert time.monotonic() < end_s, done.stderr
     assert done.returncode == 0, done.stderr
@@ -248,6 +249,19 @@ def test_a_stop_ends_the_job_under_way_and_no_version_is_half_made(place: Place,
         assert agent.end() == 0
     assert place.laptop()["last_version"] == 1
     assert mark.exists()
+
+
+def test_systemd_is_told_that_the_agent_is_ready_alive_and_stopping(place: Place) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(f"\0cdr-test-{place.folder}")
+        systemd.settimeout(LIMIT_S)
+        with place.agent(NOTIFY_SOCKET=f"@cdr-test-{place.folder}") as agent:
+            assert systemd.recv(4096) == b"READY=1"
+            assert systemd.recv(4096).startswith(b"WATCHDOG=1\nSTATUS=working: ")
+            agent.tell(signal.SIGTERM)
+            while systemd.recv(4096) != b"STOPPING=1":
+                pass
+            assert agent.end() == 0
 
 
 # --- configuration -------------------------------------------------------------------------------
