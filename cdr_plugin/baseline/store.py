@@ -57,6 +57,10 @@ class Baseline:
                 return Base(id_, length, memory, data)
         return None
 
+    def length(self, type_: BlobType, id_: BlobId) -> int | None:
+        """Plain bytes of a blob of which something is kept."""
+        return next((entry.length for table in self._tables for entry in table.find(type_, id_)), None)
+
     def get(self, type_: BlobType, id_: BlobId) -> bytes | None:
         """The plaintext of a blob, verified, where its bytes are kept."""
         for table in self._tables:

@@ -24,7 +24,7 @@ from .context import Context
 from .repository_arguments import add_repository_arguments as add_repository_arguments
 from .repository_arguments import adjusted, given_location, given_options
 
-_SHORTEST_PREFIX = 4
+SHORTEST_PREFIX = 4
 
 
 def open_repositories(context: Context) -> Iterator[Repository]:
@@ -89,14 +89,19 @@ class Chosen:
     def tree(self, reader: RepositoryReader) -> BlobId:
         """The tree of the version or of the folder; UserError when there is no such folder."""
         tree = BlobId(bytes.fromhex(self.version.snapshot.tree))
-        for name in filter(None, self.folder.split("/")):
-            wanted = quote_name(os.fsencode(name))
-            nodes = decode_tree(reader.read(BlobType.TREE, tree))
-            subtrees = [node.subtree for node in nodes if node.name == wanted and node.subtree]
-            if not subtrees:
-                raise UserError(f"version {self.version.id[:8]} has no folder {self.folder!r}")
-            tree = BlobId(bytes.fromhex(subtrees[0]))
-        return tree
+        return folder_tree(reader, tree, self.folder, self.version.id[:8])
+
+
+def folder_tree(reader: RepositoryReader, tree: BlobId, folder: str, version: str) -> BlobId:
+    """The tree of a folder inside of ``tree``, which is that of ``version``; UserError when there is none."""
+    for name in filter(None, folder.split("/")):
+        wanted = quote_name(os.fsencode(name))
+        nodes = decode_tree(reader.read(BlobType.TREE, tree))
+        subtrees = [node.subtree for node in nodes if node.name == wanted and node.subtree]
+        if not subtrees:
+            raise UserError(f"version {version} has no folder {folder!r}")
+        tree = BlobId(bytes.fromhex(subtrees[0]))
+    return tree
 
 
 def choose_version(repositories: Sequence[Repository], text: str, options: argparse.Namespace) -> Chosen:
@@ -110,7 +115,7 @@ def choose_version(repositories: Sequence[Repository], text: str, options: argpa
             raise UserError("no version fits; see 'cdr snapshots'")
         return max(found, key=lambda chosen: parse_time(chosen.version.snapshot.time))
     found = [chosen for chosen in versions if chosen.version.id.startswith(name)]
-    if len(found) != 1 or len(name) < _SHORTEST_PREFIX:
+    if len(found) != 1 or len(name) < SHORTEST_PREFIX:
         problem = "no version" if not found else "more than one version" if len(found) > 1 else "too short an ID"
         raise UserError(f"{name!r}: {problem}; see 'cdr snapshots'")
     return found[0]

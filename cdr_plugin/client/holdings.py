@@ -36,6 +36,11 @@ class Holdings:
     def held(self) -> list[SegmentRow]:
         return self.rows("s.held=1")
 
+    def held_keys(self) -> Iterator[tuple[int, int, bytes]]:
+        """Parcel, index and packed keys of each segment that is in the spool."""
+        sql = "SELECT parcel, idx, keys FROM segments WHERE held=1 ORDER BY parcel, idx"
+        yield from self._db.connection.execute(sql)
+
     def replaceable_by_recipes(self) -> list[SegmentRow]:
         """Held segments whose bytes are elsewhere as well: what the receiver has taken first, then what
         was sent, the oldest first."""

@@ -22,7 +22,7 @@ class KnownBlobs(Container[bytes]):
         self._table = BlobTable()
         for run in runs:
             for at in range(0, len(run), _BATCH_BYTES):
-                self._table.add_rows(_rows(run[at : at + _BATCH_BYTES]))
+                self._table.add_rows(key_rows(run[at : at + _BATCH_BYTES]))
         self._at_start = len(self._table)
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class KnownBlobs(Container[bytes]):
         return self._table.add(type_, id_, 0, 0, 0, 0)
 
 
-def _rows(keys: bytes) -> bytearray:
+def key_rows(keys: bytes) -> bytearray:
     """Rows of the table: each begins with a key; whoever sends has no use for the place in the rest.
 
     Spread byte by byte of all keys at once, 60 nanoseconds per key; one key after the other takes 400.

@@ -1,4 +1,4 @@
-"""``cdr restore``: bring back files of a version, directly from the repository."""
+"""``cdr restore``: bring back files of a version, from the repository or from what a client has itself."""
 
 from __future__ import annotations
 
@@ -7,22 +7,34 @@ import dataclasses
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cdr_plugin.archiver import read_exclude_file
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes, format_duration
 from cdr_plugin.cli.repositories import (
+    SHORTEST_PREFIX,
     Chosen,
     add_filter_arguments,
     add_repository_arguments,
     choose_version,
+    folder_tree,
     open_repositories,
 )
+from cdr_plugin.contracts import RepositoryReader
+from cdr_plugin.errors import UserError
+from cdr_plugin.model.blobs import BlobId
 from cdr_plugin.restore import Overwrite, RestoreOptions, RestoreSummary, restore
+
+if TYPE_CHECKING:
+    from cdr_plugin.client.state import VersionRow
+    from cdr_plugin.client.tier import ClientTier
 
 HELP = """Restore a version into a folder. VERSION is an ID, the start of one, or 'latest' (with --client and
 --path), with :/folder behind it for a folder inside. Existing files are kept unless --overwrite says
-otherwise; --delete makes the folders hold just what the version does, and then implies --overwrite if-changed."""
+otherwise; --delete makes the folders hold just what the version does, and then implies --overwrite if-changed.
+--local reads what a client still has itself, without its repository: its spool, its baseline and the files that
+have not changed. VERSION is then also the number of one of its versions."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--iexclude-file", action="append", default=[], type=Path, metavar="FILE")
     add("--overwrite", type=Overwrite, choices=list(Overwrite), help="existing files (default: never)")
     add("--delete", action="store_true", help="remove what the version does not hold; see --dry-run -v first")
+    add("--local", action="store_true", help="from what this client has itself, without a repository")
     add("--verify", action="store_true", help="read every file back and compare")
     add("--sparse", action=argparse.BooleanOptionalAction, default=True, help="leave holes for zeros (default: yes)")
     add("--dry-run", action="store_true", help="change nothing; with -v say what would change, with -vv what not")
@@ -50,18 +63,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context) -> int:
-    options = context.options
     with ExitStack() as stack:
         wanted = _restore_options(context)
-        repositories = [stack.enter_context(closing(r)) for r in open_repositories(context)]
-        chosen = choose_version(repositories, options.version, options)
-        version = chosen.version
-        context.output.detail(f"restoring {version.id[:8]} of {version.snapshot.time} to {options.target}")
-        reader = stack.enter_context(chosen.repository.reading())
-        wanted = dataclasses.replace(wanted, protect=_protected(context, chosen))
-        summary = restore(reader, chosen.tree(reader), wanted, context.output)
-    _report(context, summary, version.id)
+        chosen = _choose_local(context, stack) if context.options.local else _choose(context, stack)
+        context.output.detail(f"restoring {chosen.shown} of {chosen.time} to {context.options.target}")
+        wanted = dataclasses.replace(wanted, protect=chosen.protect)
+        summary = restore(chosen.reader, chosen.tree, wanted, context.output)
+    _report(context, summary, chosen.id)
     return 1 if summary.errors else 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What is restored. ``id``: that of the snapshot, empty before there is one; ``shown`` to people."""
+
+    reader: RepositoryReader
+    tree: BlobId
+    id: str
+    shown: str
+    time: str
+    protect: Sequence[Path] = ()
+
+
+def _choose(context: Context, stack: ExitStack) -> _Chosen:
+    """From the repositories."""
+    options = context.options
+    repositories = [stack.enter_context(closing(r)) for r in open_repositories(context)]
+    chosen = choose_version(repositories, options.version, options)
+    version = chosen.version
+    reader = stack.enter_context(chosen.repository.reading())
+    protect = _protected(context, chosen)
+    return _Chosen(reader, chosen.tree(reader), version.id, version.id[:8], version.snapshot.time, protect)
+
+
+def _choose_local(context: Context, stack: ExitStack) -> _Chosen:
+    """From what the one client that is chosen has itself."""
+    from cdr_plugin.assembly import client_tier
+    from cdr_plugin.client.local_reader import LocalReader
+
+    clients = [tier for tier in context.queues if tier.source is not None]
+    if len(clients) != 1:
+        raise UserError(f"choose one client with -T (there are: {', '.join(tier.name for tier in clients) or 'none'})")
+    client = client_tier(clients[0], context.plugins)
+    stack.callback(client.state.close)
+    name, _, folder = context.options.version.partition(":")
+    row = _local_version(client, name)
+    reader = stack.enter_context(LocalReader(client))
+    tree = folder_tree(reader, BlobId(row.tree), folder, str(row.number))
+    return _Chosen(reader, tree, row.snapshot, f"version {row.number}", row.time, [client.state_folder, client.spool])
+
+
+def _local_version(client: ClientTier, name: str) -> VersionRow:
+    """By number, by the start of its ID, or the latest."""
+    rows = [row for row in client.state.versions() if row.tree]
+    found = rows[-1:] if name == "latest" else [row for row in rows if str(row.number) == name]
+    found = found or [row for row in rows if len(name) >= SHORTEST_PREFIX and row.snapshot.startswith(name)]
+    if len(found) != 1:
+        raise UserError(f"{name!r}: client {client.name} has no such version here; see 'cdr queue'")
+    return found[0]
 
 
 def _restore_options(context: Context) -> RestoreOptions:
