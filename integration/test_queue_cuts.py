@@ -10,6 +10,8 @@ import pytest
 
 from cdr_plugin.contracts import Settings, Transport, Travelled
 from cdr_plugin.errors import RemoteError
+from cdr_plugin.model.blobs import Buffer
+from cdr_plugin.parcel.naming import SegmentName, parse_name
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.transports.faults import Fault, FaultyTransport, Kind
 from integration.test_queue import SEGMENT, Limited, many_blobs, quick_path, started
@@ -43,6 +45,10 @@ class _Counted(FaultyTransport):
         self._link.put_bytes += path.stat().st_size
         return super().put_file(name, path, moved)
 
+    def put(self, name: str, data: Buffer, *, overwrite: bool = False) -> None:
+        self._link.put_bytes += memoryview(data).nbytes if isinstance(parse_name(name), SegmentName) else 0
+        super().put(name, data, overwrite=overwrite)
+
     def check_all_fired(self) -> None:
         """The sweep looks whether its fault has."""
 
@@ -58,10 +64,12 @@ def _send(world: Limited, link: _Link) -> None:
 
 
 def _settle(world: Limited, link: _Link, tree: bytes) -> None:
-    for _ in range(4):
+    """Runs as a timer would start them, until the version is committed as both ends see it."""
+    for _ in range(5):
         _send(world, link)
+        if world.committed().get(max(world.versions())) == tree:
+            break
         world.receive()
-    _send(world, link)
     assert world.snapshots()[max(world.versions())] == tree
     world.assert_settled()
 
@@ -109,8 +117,7 @@ def test_a_cut_at_any_operation_costs_one_segment_at_most(
         if link.faults:
             break
         _settle(world, link, tree)
-        # What is torn is lost: blobs that span segments go again as a whole.
-        assert link.put_bytes <= undisturbed.put_bytes + _LARGEST * (4 if kind is Kind.TORN else 1)
+        assert link.put_bytes <= undisturbed.put_bytes + _LARGEST
         shutil.rmtree(world.base)
         cuts += 1
     print(f"{make.__name__}, {kind.name}: {cuts} cuts")
@@ -118,8 +125,9 @@ def test_a_cut_at_any_operation_costs_one_segment_at_most(
     start.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "action"), [(_waiting, Limited.send), (_with_losses, Limited.send), (_streaming, Limited.backup)]
+    ("make", "action"), [(_with_losses, Limited.send), (_streaming, Limited.backup)]
 )
 def test_a_kill_at_any_durable_operation_changes_nothing_in_the_end(
     quick_path: Path, make: Callable[[Path], Limited], action: Callable[[Limited], object]

@@ -233,10 +233,15 @@ class Sender:
         try:
             resumed = self._storage.put_file(name, path)
         except RemoteError as error:
-            if isinstance(error, StorageFullError) or not self._is_taken_by_another(name, row):
+            there = None if isinstance(error, StorageFullError) else self._found(name, row)
+            if there is None or _sha256(there) == row.sha256:
                 raise
-            self._lose(row, f"the storage has another object of its name ({error})")
-            return False
+            data = path.read_bytes()
+            if not data.startswith(there):
+                self._lose(row, f"the storage has another object of its name ({error})")
+                return False
+            self._storage.put(name, data, overwrite=True)  # over what a broken storage has torn
+            resumed = 0
         self._note_sent(row, resumed)
         return True
 
@@ -250,15 +255,13 @@ class Sender:
         self._reporter.progress(segments_sent=self._result.segments_sent, bytes_sent=self._result.bytes_sent)
         self._sent(row)
 
-    def _is_taken_by_another(self, name: str, row: SegmentRow) -> bool:
-        """Whether other bytes have the name that a put failed at: a clone of this client, or somebody else,
-        was there before. No later put could go through."""
+    def _found(self, name: str, row: SegmentRow) -> bytes | None:
+        """What has the name that a put failed at. With other bytes no later put could go through: a clone of this
+        client, or somebody else, was there before."""
         try:
-            if self._storage.stat(name).size != row.size:
-                return True
-            return _sha256(self._storage.get(name, 0, row.size + 1)) != row.sha256
+            return self._storage.get(name, 0, row.size + 1)
         except RemoteError:
-            return False
+            return None
 
     def _lose(self, row: SegmentRow, why: str) -> None:
         """It will not travel as it is: what it held is wanted, which the next answers carry."""
