@@ -15,7 +15,8 @@ _MAX_TABLES = 8
 _GROWTH = 3
 """A table is merged with newer ones that together have a third of its bytes: so at most a third of the
 baseline is dead, and what stays is written again only after as much has come."""
-_MIN_MERGE_BYTES = 1 << 20
+_MIN_MERGE_BYTES = 64 * 1024
+"""Reading the catalogs costs more than less than that is worth."""
 _MAX_MERGED = 255
 
 
