@@ -95,8 +95,8 @@ def _waiting(path: Path) -> Limited:
 
 def _streaming(path: Path) -> Limited:
     """A version that is larger than the spool is about to be made."""
-    world = started(path, spool_limit=4 * SEGMENT)
-    many_blobs(world.source / "many", 1, count=10)
+    world = started(path, spool_limit=3 * SEGMENT)
+    many_blobs(world.source / "many", 1, count=3)
     return world
 
 
