@@ -11,11 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-import zstandard
-
 from cdr_plugin.database import Database
-from cdr_plugin.errors import PayloadError
-from cdr_plugin.model.blobs import PLAIN, BlobId, BlobType, Payload
+from cdr_plugin.model.blobs import BlobId, BlobType, Payload
 from cdr_plugin.tier_state import TierState
 
 _VERSION = 1
@@ -39,11 +36,6 @@ CREATE TABLE missing (client INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (c
 """
 
 _ROWS_AT_ONCE = 50_000
-
-_COMPRESSED = ""
-"""The method of a held tree that is plain, compressed here: no payload's label, so no plugin is asked."""
-_HELD_LEVEL = 1
-"""Of what is read once more and then goes: a fifth of the bytes at 500 MB/s."""
 
 
 class VersionState(StrEnum):
@@ -229,21 +221,22 @@ class ClientRows:
 
     def hold(self, tree: Payload) -> None:
         """Keep a tree whose payload decodes without any other blob. A plain one is kept compressed."""
-        if tree.method == PLAIN:
-            data = zstandard.ZstdCompressor(level=_HELD_LEVEL).compress(tree.data)
-            tree = Payload(tree.type, tree.id, _COMPRESSED, tree.length, data)
-        self._held[tree.id] = tree
+        from cdr_plugin.top.held_trees import packed  # not for 'cdr status': it needs zstandard
+
+        self._held[tree.id] = packed(tree)
         self._released.discard(tree.id)
 
     def held(self, id_: bytes) -> Payload | None:
+        from cdr_plugin.top.held_trees import as_it_came
+
         if id_ in self._released:
             return None
         if id_ in self._held:
-            return _as_it_came(self._held[id_])
+            return as_it_came(self._held[id_])
         row = self._db.connection.execute(
             "SELECT method, length, data FROM held_trees WHERE client=? AND id=?", (self._client, id_)
         ).fetchone()
-        return _as_it_came(Payload(BlobType.TREE, BlobId(id_), *row)) if row else None
+        return as_it_came(Payload(BlobType.TREE, BlobId(id_), *row)) if row else None
 
     def holds(self, id_: bytes) -> bool:
         """Whether ``held`` would find the tree."""
@@ -348,17 +341,6 @@ def _version_row(row: _Fields) -> VersionRow:
     return VersionRow(
         number, record, signature, hash_, previous, VersionState(state), time, snapshot, reason, place
     )
-
-
-def _as_it_came(tree: Payload) -> Payload:
-    """The payload that was to be held. IntegrityError when the state is damaged."""
-    if tree.method != _COMPRESSED:
-        return tree
-    try:
-        plain = zstandard.ZstdDecompressor().decompress(tree.data, max_output_size=tree.length)
-    except zstandard.ZstdError as error:
-        raise PayloadError(f"tree blob {tree.id.hex()[:10]} in the state does not decompress: {error}") from None
-    return Payload(tree.type, tree.id, PLAIN, tree.length, plain)
 
 
 def data_ids(keys: Sequence[bytes]) -> list[BlobId]:
