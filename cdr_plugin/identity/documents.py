@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
-from cdr_plugin.errors import AuthenticationError, FormatError
+from cdr_plugin.errors import AuthenticationError, FormatError, IntegrityError
 from cdr_plugin.identity.codec import Bytes32, Count, WireStruct, check_optional_hash, decode, encode
 from cdr_plugin.identity.keys import (
     SIGNATURE_BYTES,
@@ -155,6 +155,21 @@ def open_document(
         claimed,
         envelope.body,
     )
+
+
+def read_serial(data: Buffer, *, kind: str, is_owner: Callable[[VerifyKey, bytes], bool]) -> int:
+    """The serial of a signed document of whatever group, for those who only carry it; -1 for bytes that are no
+    document of this kind, or not signed by who owns it. ``is_owner``: may this key sign for this group hash?"""
+    try:
+        check_start(data, ObjectKind.DOCUMENT, DOCUMENT_PREFIX_BYTES, MAX_DOCUMENT_BYTES, kind)
+        view = memoryview(data)
+        claimed = VerifyKey(bytes(view[2:34]))
+        encoded = view[DOCUMENT_PREFIX_BYTES:]
+        claimed.verify(view[34:DOCUMENT_PREFIX_BYTES], _DOMAIN, view[:34], encoded)
+        envelope = decode(_Envelope, encoded, kind)
+    except IntegrityError:
+        return -1
+    return envelope.serial if envelope.kind == kind and is_owner(claimed, envelope.group) else -1
 
 
 def _check_claims(

@@ -53,8 +53,21 @@ def take(inbox: Transport, spool: Transport, spool_folder: Path, reporter: Repor
             continue  # its client withdrew it meanwhile
         _count(moved, info, name)
     for head, data in heads.items():
-        _put_if_new(spool, head, data)
+        if not _is_older(spool, head, data):
+            _put_if_new(spool, head, data)
     return moved
+
+
+def _is_older(spool: Transport, name: str, data: bytes) -> bool:
+    """Is this head older than the one that came through another inbox, which its client could not reach then?"""
+    from cdr_plugin.parcel.head import carried_serial  # not for 'cdr status': it needs the crypto library
+
+    folder = name.split("/")[1]
+    try:
+        present = spool.get(name, 0, MAX_SEGMENT_OBJECT_BYTES)
+    except NotFoundError:
+        return False
+    return carried_serial(data, folder) < carried_serial(present, folder)
 
 
 def _read_heads(inbox: Transport) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Hot kernels: cut points, directory scans, files in batches, index files, tables of blobs, block matching; in C or Python.
+"""Hot kernels: cut points, folder scans, files in batches, indexes, tables of blobs, block matching; in C or Python.
 
 The environment variable ``CDR_KERNEL`` asks for ``c`` or ``python`` by name; without it the C extension is
 used where it was built, otherwise Python with one warning. ``reference`` says what each function promises.

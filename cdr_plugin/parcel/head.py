@@ -13,10 +13,11 @@ from typing import Annotated
 import msgspec
 
 from cdr_plugin.identity.codec import U32, Bytes16, WireStruct
-from cdr_plugin.identity.documents import ANYONE, NEVER_S, Accept, open_document, sign_document
+from cdr_plugin.identity.documents import ANYONE, NEVER_S, Accept, open_document, read_serial, sign_document
 from cdr_plugin.identity.keys import SigningKey, VerifyKey
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.limits import MAX_HEAD_PARCELS
+from cdr_plugin.parcel.naming import folder_of
 
 _KIND = "head"
 
@@ -70,3 +71,9 @@ def read_head(
         lowest_serial=lowest_serial,
     )
     return document.signer, Head(document.serial, tuple(document.body_as(_Body).parcels))
+
+
+def carried_serial(data: Buffer, folder: str) -> int:
+    """The serial of the head in ``folder``, for a tier that only carries it and knows neither group nor
+    client; -1 for what its client has not signed."""
+    return read_serial(data, kind=_KIND, is_owner=lambda key, group: folder_of(key, group) == folder)

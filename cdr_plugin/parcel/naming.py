@@ -94,7 +94,12 @@ ObjectName: TypeAlias = HeadName | EnrolmentName | SegmentName | AnswerName | Ba
 
 def folder_id(client: VerifyKey, group: str) -> str:
     """The client's pseudonym in shared storage."""
-    return sha256(frame(b"cdr/1 folder", client.raw, group_hash(group))).hexdigest()[:32]
+    return folder_of(client, group_hash(group))
+
+
+def folder_of(client: VerifyKey, group: bytes) -> str:
+    """``folder_id`` for who knows only the group's hash."""
+    return sha256(frame(b"cdr/1 folder", client.raw, group)).hexdigest()[:32]
 
 
 def head_name(folder: str) -> str:
