@@ -53,12 +53,13 @@ class Answerer:
         self._waits = False
         self._missing_left = self._rejected_left = 0
 
-    def write(self, head: Head | None, present: Set[tuple[bytes, int]]) -> int:
+    def write(self, head: Head | None, present: Set[tuple[bytes, int]], *, final: bool) -> int:
         """Write the receipt for what is durable now; how many blobs it calls missing.
 
         ``present``: segments that lay in an inbox when it was listed, taken or not. While one of
         them waits, the head does not count as answered: it might vanish before it is taken. As long as an
-        inbox cannot be reached, what is not in the others is not missing.
+        inbox cannot be reached, what is not in the others is not missing. Nor does it before the ``final`` one of
+        a pass: what can be committed now is not committed yet, and nothing else might call for another pass.
         """
         self._waits = False
         self._missing_left, self._rejected_left = MAX_NAMED_MISSING, MAX_NAMED_REJECTED
@@ -86,7 +87,7 @@ class Answerer:
         for inbox in self._inboxes.reachable(self._homes):
             with self._inboxes.using(inbox):
                 inbox.put(name, data, overwrite=True)
-        if head is not None and not self._waits and not self._inboxes.failures:
+        if head is not None and final and not self._waits and not self._inboxes.failures:
             self._top.state.put({f"answered:{self._client.fingerprint.hex()}": str(head.serial)})
         return len(missing)
 

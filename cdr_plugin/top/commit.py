@@ -153,14 +153,21 @@ class Committer:
         if before is None:
             if self._lost_those_before(row, versions):
                 return True
-            if not row.reason:
-                self._rows.settle(row, VersionState.PENDING, reason="the version that it follows has not arrived yet")
+            self._wait(row)
             return False
         if row.number != before.number + 1:  # it came before the one that it follows
             self._rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=_NUMBER)
             self._note(f"client {self._client.name}: version {row.number} rejected: {_NUMBER}")
             return False
-        return before.state is not VersionState.PENDING or before.hash in found
+        if before.state is VersionState.PENDING and before.hash not in found:
+            self._wait(row)
+            return False
+        return True
+
+    def _wait(self, row: VersionRow) -> None:
+        """Nothing is to be done for it until something arrives."""
+        if not row.reason:
+            self._rows.settle(row, VersionState.PENDING, reason="a version that it follows has not arrived yet")
 
     def _lost_those_before(self, row: VersionRow, versions: list[VersionRow]) -> bool:
         """Were the versions before this one committed, and lost with state and repository?

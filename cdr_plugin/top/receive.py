@@ -232,14 +232,12 @@ class _ClientPass:
         with read_ahead(self._intake().events(todo)) as events:
             for event in events:
                 self._apply(event)
-                late = isinstance(event, Taken | Rejected) and time.monotonic() > self._deadline_s
-                if late or self._since_checkpoint >= CHECKPOINT_BYTES:
+                if isinstance(event, Taken | Rejected) and time.monotonic() > self._deadline_s:
                     self._checkpoint()
-                if late:
                     return False  # never before a segment is done with, or the next pass would begin as this one
         self._commit()
         self._take_superseded()
-        self._checkpoint()
+        self._checkpoint(final=True)
         if self._deltas.undelivered:
             self._reporter.note(
                 f"client {self._client.name}: {self._deltas.undelivered} payloads did not decode and are not counted "
@@ -289,6 +287,11 @@ class _ClientPass:
             blob = self._deltas.decode(found) if isinstance(found, Delta) else found
             if blob is not None:
                 self._store_one(blob)
+            elif isinstance(found, Delta):
+                self._since_checkpoint += (1 + len(found.bases)) * BLOB_COST_BYTES
+            # Within a batch too: 512 deltas of 100 bytes each may unfold to as many large trees.
+            if self._since_checkpoint >= CHECKPOINT_BYTES:
+                self._checkpoint()
 
     def _store_one(self, blob: VerifiedBlob) -> None:
         payload = blob.payload
@@ -364,12 +367,12 @@ class _ClientPass:
         newest = max((v.number for v in self._rows.versions() if v.state in settled), default=0)
         self._take([opened for opened in self._kept if opened.number <= newest])
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, *, final: bool = False) -> None:
         """Repository first, then pin, then state, then receipt, then the inbox."""
         self._repo.flush()
         self._pin()
         self._rows.checkpoint()
-        self._result.blobs_missing += self._answer.write(self._job.head, self._present())
+        self._result.blobs_missing += self._answer.write(self._job.head, self._present(), final=final)
         for arrival in self._deletable:
             self._inboxes.delete(arrival)
         self._deletable.clear()

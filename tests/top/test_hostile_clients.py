@@ -1,0 +1,130 @@
+"""What clients could make the top tier spend: memory between checkpoints, reads of bases, passes, rows in memory."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from cdr_plugin.model.blobs import BlobType, Payload, blob_id
+from cdr_plugin.model.trees import encode_tree
+from cdr_plugin.parcel.receipt import VersionState
+from cdr_plugin.top.state import ClientRows
+from tests.support.chain import Chain, Recorder
+from tests.support.forger import Forger, check_repository, file_node, framed, plain
+from tests.top.copying import LABEL, appended, delta, encoded
+
+TREE = BlobType.TREE
+
+
+@pytest.fixture
+def client(chain: Chain) -> Forger:
+    return Forger(chain)
+
+
+@pytest.fixture
+def peaks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows of held trees and of missing blobs that were in memory at each checkpoint."""
+    found: list[int] = []
+    real = ClientRows.checkpoint
+
+    def checkpoint(rows: ClientRows) -> None:
+        found.append(len(rows._held) + len(rows._missing))
+        real(rows)
+
+    monkeypatch.setattr(ClientRows, "checkpoint", checkpoint)
+    return found
+
+
+def test_deltas_that_unfold_to_much_more_are_written_out_one_by_one(
+    chain: Chain, client: Forger, peaks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = encode_tree([file_node(f"{at:04}", os.urandom(8)) for at in range(100)])
+    trees = [first.replace(b'"0099"', b'"0099~%02d"' % at) for at in range(20)]
+    monkeypatch.setattr("cdr_plugin.top.receive.CHECKPOINT_BYTES", 2 * len(first))
+    client.put_segments([client.records(plain(first, TREE), *(appended(tree, first, TREE) for tree in trees))])
+    assert chain.receive().blobs_new == 21
+    assert max(peaks) <= 3
+
+
+def test_bases_that_nobody_has_do_not_pile_up_in_memory(
+    chain: Chain, client: Forger, peaks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdr_plugin.top.receive.CHECKPOINT_BYTES", 100 * 512)
+    new = os.urandom(3000)
+    absent = [[blob_id(os.urandom(8)) for _ in range(50)] for _ in range(30)]
+    bad = [Payload(BlobType.DATA, blob_id(new), LABEL, len(new), encoded(BlobType.DATA, ids)) for ids in absent]
+    client.put_segments([client.records(*bad)])
+    assert chain.receive().blobs_new == 0
+    assert max(peaks) <= 200
+    assert len(client.receipt().missing) == 1500
+
+
+def test_tiny_deltas_upon_large_bases_make_a_pass_read_only_so_much(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = [os.urandom(20_000) for _ in range(4)]
+    client.send_version([plain(data) for data in big], encode_tree([file_node(f"{at}", d) for at, d in enumerate(big)]))
+    chain.receive()
+    monkeypatch.setattr("cdr_plugin.top.deltas.RECENT_BYTES", 30_000)
+    monkeypatch.setattr("cdr_plugin.top.deltas.PASS_READ_BYTES", 200_000)
+    read: list[str] = []
+    wrong = [delta(b"%03d" % at, [big[at % 4]], (0, 0, 3)) for at in range(100)]
+    good = b"".join(data[:99] for data in big)
+    signed_tree = encode_tree([file_node("f", good)])
+    upon = delta(good, big, *[(at, 0, 99) for at in range(4)])
+    count_reads(monkeypatch, read)
+    client.send_version([*wrong, upon], signed_tree)
+    seen = Recorder()
+    assert chain.receive(seen).versions_stored == 0
+    assert len(read) <= 11, len(read)
+    assert (BlobType.DATA, blob_id(good)) in client.receipt().missing
+    assert not {blob_id(data) for data in big} & {id_ for _, id_ in client.receipt().missing}
+    client.put_segments([client.records(framed(good))])
+    assert chain.receive().versions_stored == 1
+    check_repository(chain)
+
+
+def count_reads(monkeypatch: pytest.MonkeyPatch, read: list[str]) -> None:
+    from cdr_plugin.top.deltas import Deltas
+
+    real = Deltas._read
+
+    def counted(deltas: Deltas, type_: BlobType, id_: object) -> bytes:
+        read.append(str(id_))
+        return real(deltas, type_, id_)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Deltas, "_read", counted)
+
+
+def test_versions_behind_one_that_waits_for_its_predecessor_cause_no_pass_either(chain: Chain, client: Forger) -> None:
+    client.send_files(f=b"one")
+    chain.receive()
+    trees = [encode_tree([file_node("f", data)]) for data in (b"2", b"3", b"4")]
+    records = []
+    for tree in trees:
+        signed = client.sign(client.record(tree))
+        client.follow(signed)
+        records.append(signed)
+    blobs = [*map(plain, (b"2", b"3", b"4")), *(plain(tree, TREE) for tree in trees)]
+    client.put_segments([client.records(*blobs, *records[1:])])
+    assert chain.receive().versions_stored == 0
+    assert client.version(4).state is VersionState.STORED and client.version(4).reason
+    before = client.receipt().serial
+    assert chain.receive().versions_stored == 0
+    assert client.receipt().serial == before
+    client.put_segments([client.records(records[0])])
+    assert chain.receive().versions_stored == 3
+    check_repository(chain)
+
+
+def test_answers_that_come_when_the_time_is_up_still_complete_their_version(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = encode_tree([file_node("f", b"late"), file_node("g", b"later")])
+    client.send_version([], tree)
+    assert chain.receive().versions_stored == 0
+    monkeypatch.setattr("cdr_plugin.top.receive.LOCK_S", -1.0)
+    client.put_segments([client.records(plain(b"late")), client.records(plain(b"later"))])
+    assert chain.receive().versions_stored == 1
+    assert client.version(1).state is VersionState.COMMITTED
