@@ -64,7 +64,7 @@ class Answerer:
         self._waits = False
         self._missing_left, self._rejected_left = MAX_NAMED_MISSING, MAX_NAMED_REJECTED
         parcels = [self._parcel(parcel, present) for parcel in (head.parcels if head else ())]
-        missing = sorted(self._rows.missing())[:MAX_RECEIPT_BLOBS]
+        missing = self._rows.missing(MAX_RECEIPT_BLOBS)
         versions = self._rows.versions()
         newest = newest_committed(versions)
         receipt = Receipt(

@@ -31,6 +31,8 @@ MAX_REJECTED = 100
 MAX_STRAYS = 100
 """Records of one client that wait for a predecessor of which nothing is known. An honest one has a few, as
 when storages are read in another order than they were written in."""
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+"""Of records of one client that wait. All are in memory when its versions are looked at, and one may have 4 MiB."""
 FORK = "a fork: another version follows the same one (two machines with one identity, an older state, a lost one)"
 
 _NUMBER = "its number and its previous version contradict each other"
@@ -175,7 +177,7 @@ class Committer:
         What is known was then rebuilt from the repository, maybe an older copy of it, and no predecessor will come.
         """
         settled = [v for v in versions if v.state in (VersionState.COMMITTED, VersionState.INCOMPLETE)]
-        is_rebuilt = not settled or any(not v.record for v in settled)
+        is_rebuilt = not settled or any(not v.signature for v in settled)
         if not is_rebuilt or not self._nothing_on_the_way():
             return False
         self._note(
@@ -190,7 +192,7 @@ class Committer:
 
     def _close(self, row: VersionRow) -> None:
         reason = "closed as incomplete: blobs are missing, and a later version is complete"
-        self._rows.settle(row, VersionState.INCOMPLETE, reason=reason)
+        self._rows.settle(replace(row, record=b""), VersionState.INCOMPLETE, reason=reason)
         self._note(f"client {self._client.name}: version {row.number} {reason}")
 
     def _commit(self, row: VersionRow) -> Committed | None:
@@ -208,7 +210,8 @@ class Committer:
         self._rows.reach(reached.data)
         self._rows.release(reached.trees)
         reason = FORK if is_fork(row, self._rows.versions()) else ""
-        self._rows.settle(row, VersionState.COMMITTED, snapshot=snapshot_id, reason=reason)
+        # What it says is in the snapshot; without its signature it would pass for one rebuilt from there.
+        self._rows.settle(replace(row, record=b""), VersionState.COMMITTED, snapshot=snapshot_id, reason=reason)
         return Committed(row.number, snapshot_id, self._client.name, row.time)
 
     def _want(self, row: VersionRow, missing: set[bytes]) -> None:
@@ -328,6 +331,8 @@ def _objection(record: VersionRecord, known: list[VersionRow]) -> str:
         return _NUMBER
     if record.previous and before is None and _strays(known) >= MAX_STRAYS:
         return "too many versions wait for others that did not come"
+    if sum(len(v.record) for v in known if v.state is VersionState.PENDING) > MAX_PENDING_BYTES:
+        return "the versions that wait take too much memory"
     return ""
 
 

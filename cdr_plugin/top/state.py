@@ -51,7 +51,8 @@ class VersionState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class VersionRow:
     """A version record that arrived. ``hash`` is the record's, ``previous`` that of the version that it
-    follows: empty for the first one, and where it is not known. ``time`` is the one its snapshot gets
+    follows: empty for the first one, and where it is not known. ``record`` is empty once it is settled, and
+    ``signature`` where it is not known. ``time`` is the one its snapshot gets
     (RFC 3339). ``place``: the order in which versions were committed, from 1.
 
     Numbers are not unique: two machines with one identity, or one whose state was lost, give them twice.
@@ -110,7 +111,7 @@ class ClientRows:
         self._versions: dict[tuple[int, bytes], VersionRow] = {}
         self._missing: set[bytes] = set()
         self._found: set[bytes] = set()
-        self._absolved: set[bytes] = set()
+        self._absolves = False
         self._last_place = 0
 
     # --- segments ---
@@ -189,13 +190,12 @@ class ClientRows:
     def absolve(self) -> None:
         """No version needs what the client was asked for so far: it is not asked again, and does not
         possess it. What this pass found to be missing is asked for still."""
-        rows = self._db.connection.execute("SELECT key FROM missing WHERE client=?", (self._client,))
-        self._absolved.update(row[0] for row in rows)
+        self._absolves = True
 
-    def missing(self) -> set[bytes]:
-        """Keys that the client has been, or will be, asked for."""
-        rows = self._db.connection.execute("SELECT key FROM missing WHERE client=?", (self._client,))
-        return ({row[0] for row in rows} - self._absolved | self._missing) - self._found
+    def missing(self, most: int) -> list[bytes]:
+        """The first keys, at most so many, that the client is asked for according to the last checkpoint."""
+        sql = "SELECT key FROM missing WHERE client=? ORDER BY key LIMIT ?"
+        return [row[0] for row in self._db.connection.execute(sql, (self._client, most))]
 
     def unreached(self) -> list[bytes]:
         """Data blobs, by key, that are delivered but that no committed version reaches; sorted."""
@@ -286,9 +286,10 @@ class ClientRows:
         client = self._client
         with self._db.transaction() as db:
             db.executemany("DELETE FROM possession WHERE client=? AND key=?", [(client, key) for key in self._missing])
+            if self._absolves:
+                db.execute("DELETE FROM missing WHERE client=?", (client,))
             db.executemany("INSERT OR IGNORE INTO missing VALUES (?, ?)", [(client, key) for key in self._missing])
-            answered = [(client, key) for key in self._found | self._absolved - self._missing]
-            db.executemany("DELETE FROM missing WHERE client=? AND key=?", answered)
+            db.executemany("DELETE FROM missing WHERE client=? AND key=?", [(client, key) for key in self._found])
             db.executemany(
                 "INSERT INTO possession VALUES (?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET reached=MAX(reached, excluded.reached)",
@@ -312,8 +313,9 @@ class ClientRows:
     def _clear(self) -> None:
         for pending in (self._possessed, self._held, self._taken, self._versions):
             pending.clear()
-        for names in (self._released, self._missing, self._found, self._absolved):
+        for names in (self._released, self._missing, self._found):
             names.clear()
+        self._absolves = False
 
     def is_new(self) -> bool:
         """Nothing is known of the client: the first contact, or the state was lost."""

@@ -128,3 +128,26 @@ def test_answers_that_come_when_the_time_is_up_still_complete_their_version(
     client.put_segments([client.records(plain(b"late")), client.records(plain(b"later"))])
     assert chain.receive().versions_stored == 1
     assert client.version(1).state is VersionState.COMMITTED
+
+
+def test_records_of_versions_are_held_only_while_they_wait_and_only_so_many(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = ["/" + "x" * 10_000] * 10
+    tree = encode_tree([file_node("f", b"one")])
+    first = client.send_version([plain(b"one")], tree, paths=long)
+    assert chain.receive().versions_stored == 1
+    rows = chain.top.state.client(client.key.public.fingerprint)
+    assert [(row.hash, len(row.record)) for row in rows.versions()] == [(first.hash, 0)]
+    monkeypatch.setattr("cdr_plugin.top.commit.MAX_PENDING_BYTES", 350_000)
+    waiting = encode_tree([file_node("f", b"does not come")])
+    for _ in range(6):
+        client.send_version([], waiting, paths=long)
+    chain.receive()
+    states = [version.state for version in client.receipt().versions]
+    assert (states.count(VersionState.STORED), states.count(VersionState.REJECTED)) == (4, 2)
+    client.put_segments([client.records(plain(b"does not come"))])
+    assert chain.receive().versions_stored == 4
+    client.send_files(f=b"and goes on")
+    assert chain.receive().versions_stored == 1
+    check_repository(chain)
