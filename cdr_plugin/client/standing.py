@@ -124,9 +124,9 @@ def _present(row: VersionRow) -> PresentVersion:
 
 
 def _is_gone(row: VersionRow, standing: Standing) -> bool:
-    """A list that is full says nothing of what is older."""
+    """A list that is full says nothing of what comes before it, be it the other side of a fork."""
     versions = standing.versions
-    if len(versions) == MAX_STANDING_VERSIONS and row.number < versions[0].number:
+    if len(versions) == MAX_STANDING_VERSIONS and _present(row) < versions[0]:
         return False
     at = bisect_left(versions, _present(row))
     return at == len(versions) or versions[at] != _present(row)

@@ -65,7 +65,7 @@ class Standing:
     tree and time empty where the tier does not know them.
 
     ``versions``: those that are there, ascending by number and record; with ``MAX_STANDING_VERSIONS`` of
-    them it says nothing of lower numbers than the first.
+    them it says nothing of those before the first.
     """
 
     serial: int

@@ -97,7 +97,8 @@ class LiteralReader:
 def _check_header(frame: memoryview) -> None:
     """PayloadError unless the frame leaves sizes to the payload: the library allocates what a frame declares."""
     header = zstandard.get_frame_parameters(frame, _FORMAT)
-    if header.content_size != _SIZE_UNKNOWN or header.dict_id or header.window_size > MAX_WINDOW_BYTES:
+    foreign = header.content_size != _SIZE_UNKNOWN or header.dict_id or header.has_checksum
+    if foreign or header.window_size > MAX_WINDOW_BYTES:
         raise PayloadError("delta payload: literals in a frame of another kind")
 
 

@@ -147,6 +147,16 @@ def test_a_list_that_is_full_says_nothing_of_older_versions(
     assert known(client) == before
 
 
+def test_a_list_that_is_full_says_nothing_of_the_other_side_of_a_fork_that_would_stand_before_it(
+    chain: Chain, client: ClientTier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdr_plugin.client.standing.MAX_STANDING_VERSIONS", 1)
+    before = known(client)
+    full = replace(said(client, chain), versions=[PresentVersion(3, b"\xff" * 32)])
+    apply_standing(client, full, Recorder())
+    assert known(client) == before
+
+
 def test_a_newer_version_that_is_not_known_here_is_followed_by_the_next_one(chain: Chain, client: ClientTier) -> None:
     before = known(client)
     generation = client.state.catalog_generation

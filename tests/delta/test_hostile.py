@@ -40,6 +40,13 @@ def frame(literals: bytes, context: bytes = b"") -> bytes:
     return compress_literals(literals, context, 3)
 
 
+def foreign_frame(literals: bytes, *, write_checksum: bool = False, write_content_size: bool = False) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters(
+        format=zstandard.FORMAT_ZSTD1_MAGICLESS, write_checksum=write_checksum, write_content_size=write_content_size
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(literals)
+
+
 def good_payload() -> tuple[bytes, bytes, bytes]:
     """Old and new content, and a payload with all there is: copies, moved ones, context, literals."""
     old = words(2, 30_000) + random.Random(3).randbytes(40_000)
@@ -117,6 +124,8 @@ def test_heads_that_are_none_are_refused(bad: bytes) -> None:
         head((0, 0, 5)) + frame(b"12345") + b"\0",
         head((0, 0, 5)) + zstandard.ZstdCompressor().compress(b"12345"),
         head() + frame(b"1234567890")[:-1],
+        head() + foreign_frame(b"1234567890", write_checksum=True),
+        head() + foreign_frame(b"1234567890", write_content_size=True),
     ],
 )
 def test_what_does_not_fit_is_refused(bad: bytes) -> None:
