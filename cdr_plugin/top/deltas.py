@@ -24,10 +24,10 @@ RECENT_BYTES = 64 * 1024 * 1024
 next, and reading it from the repository costs a flush."""
 _READ_BYTES = 512 * 1024 * 1024
 """What one payload may make us read, besides four times what it decodes to: 64 of the largest blobs, each once."""
-PASS_READ_BYTES = 64 * 1024 * 1024 * 1024
-"""What a client may make us read in one pass, besides four times what came out right: some 100 s. A segment holds
-220,000 payloads that copy 3 bytes each from a blob of 8 MiB, 12 ms each: 45 minutes, in which the repository
-is locked. What is not decoded for that is asked for whole."""
+PASS_BYTES = 256 * 1024 * 1024 * 1024
+"""What deltas of one client may make us read and write in one pass. A segment holds 220,000 payloads that copy 3 bytes
+each from a blob of 8 MiB (12 ms each: 45 minutes, the repository being locked), or all but one byte (1.8 TB to store).
+One of 8 MiB in which every blob of 1 MiB has one change comes to 150 GB. What is above is asked for whole."""
 
 
 class Deltas:
@@ -39,7 +39,7 @@ class Deltas:
         self._rows = rows
         self._verifier = verifier
         self._recent: _Recent | None = None
-        self.read_left = PASS_READ_BYTES
+        self.left = PASS_BYTES
         self.undelivered = 0
         self.problem = ""
 
@@ -66,7 +66,7 @@ class Deltas:
         except (NotFoundError, IntegrityError) as error:
             self._disown(payload, bases.lost, str(error))
             return None
-        self.read_left += 4 * len(data)
+        self.left -= len(data)
         self.remember(payload.type, payload.id, data)
         return blob
 
@@ -88,7 +88,7 @@ class Deltas:
         if found is not None:
             return found, False
         data = self._read(type_, id_)
-        self.read_left -= len(data)
+        self.left -= len(data)
         self._recent.put(key, data)
         return data, True
 
@@ -116,7 +116,7 @@ class _Bases:
     def fetch(self, type_: BlobType, id_: BlobId) -> bytes:
         if type_ is not self._type or id_ not in self._allowed:
             raise PayloadError(f"copies from blob {id_.hex()[:10]}, which it does not name")
-        if self._left < 0 or self._deltas.read_left < 0:
+        if self._left < 0 or self._deltas.left < 0:
             raise PayloadError("copies from more bytes than it may")
         try:
             data, was_read = self._deltas.read(type_, id_)

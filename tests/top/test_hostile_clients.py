@@ -67,7 +67,7 @@ def test_tiny_deltas_upon_large_bases_make_a_pass_read_only_so_much(
     client.send_version([plain(data) for data in big], encode_tree([file_node(f"{at}", d) for at, d in enumerate(big)]))
     chain.receive()
     monkeypatch.setattr("cdr_plugin.top.deltas.RECENT_BYTES", 30_000)
-    monkeypatch.setattr("cdr_plugin.top.deltas.PASS_READ_BYTES", 200_000)
+    monkeypatch.setattr("cdr_plugin.top.deltas.PASS_BYTES", 200_000)
     read: list[str] = []
     wrong = [delta(b"%03d" % at, [big[at % 4]], (0, 0, 3)) for at in range(100)]
     good = b"".join(data[:99] for data in big)
@@ -81,6 +81,23 @@ def test_tiny_deltas_upon_large_bases_make_a_pass_read_only_so_much(
     assert (BlobType.DATA, blob_id(good)) in client.receipt().missing
     assert not {blob_id(data) for data in big} & {id_ for _, id_ in client.receipt().missing}
     client.put_segments([client.records(framed(good))])
+    assert chain.receive().versions_stored == 1
+    check_repository(chain)
+
+
+def test_what_deltas_unfold_to_in_a_pass_is_limited(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = os.urandom(50_000)
+    client.send_version([plain(old)], encode_tree([file_node("f", old)]))
+    chain.receive()
+    monkeypatch.setattr("cdr_plugin.top.deltas.PASS_BYTES", 220_000)
+    news = [old + b"%d" % at for at in range(9)]
+    tree = encode_tree([file_node(f"{at}", new) for at, new in enumerate(news)])
+    client.send_version([appended(new, old) for new in news], tree)
+    assert chain.receive().blobs_new == 4 + 1  # one base is read; the tree is no delta
+    assert len(client.receipt().missing) == 5
+    client.put_segments([client.records(*map(framed, news))])
     assert chain.receive().versions_stored == 1
     check_repository(chain)
 
