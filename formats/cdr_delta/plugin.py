@@ -11,7 +11,7 @@ class DeltaMethod(ReductionMethod):
     """Payload ``delta/1``: copies from older blobs, and literals compressed by zstd.
 
     Settings: ``block_size``, a power of two from 512 to 65536 bytes, default 512; ``level`` of zstd for literals,
-    1 to 19, default 3. Without the client's ``key`` nothing is remembered.
+    1 to 19, default 9. Without the client's ``key`` nothing is remembered.
     """
 
     name = "delta"
