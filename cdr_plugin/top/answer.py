@@ -26,6 +26,7 @@ from cdr_plugin.top.state import ClientRows, VersionRow, VersionState, newest_co
 from cdr_plugin.top.tier import TopTier
 
 _RECENT_VERSIONS = 1000
+"""Named in a receipt: those that wait, and those that were settled last. Numbers do not tell, behind a fork."""
 MAX_NAMED_MISSING = 16_384
 """Missing segments named in one receipt, each looked for once more; a hostile head names 10^13."""
 MAX_NAMED_REJECTED = 1024
@@ -71,7 +72,7 @@ class Answerer:
             serial=self._top.state.next_serial(f"receipt:{self._client.fingerprint.hex()}"),
             parcels=parcels,
             missing=[(BlobType(key[0]), BlobId(key[1:])) for key in missing],
-            versions=[_version(row) for row in versions[-_RECENT_VERSIONS:]],
+            versions=[_version(row) for row in _recent(versions)],
             committed=newest.number if newest else 0,
             committed_record=newest.hash if newest else b"",
         )
@@ -134,6 +135,11 @@ class Answerer:
                 return True
             return True
         return False
+
+
+def _recent(versions: Sequence[VersionRow]) -> list[VersionRow]:
+    by_age = sorted(versions, key=lambda row: (row.state is VersionState.PENDING, row.place))
+    return sorted(by_age[-_RECENT_VERSIONS:], key=lambda row: (row.number, row.hash))
 
 
 def _version(row: VersionRow) -> VersionReceipt:

@@ -53,7 +53,7 @@ class VersionRow:
     """A version record that arrived. ``hash`` is the record's, ``previous`` that of the version that it
     follows: empty for the first one, and where it is not known. ``record`` is empty once it is settled, and
     ``signature`` where it is not known. ``time`` is the one its snapshot gets
-    (RFC 3339). ``place``: the order in which versions were committed, from 1.
+    (RFC 3339). ``place``: the order in which versions were settled, from 1; 0 while one waits.
 
     Numbers are not unique: two machines with one identity, or one whose state was lost, give them twice.
     """
@@ -271,7 +271,7 @@ class ClientRows:
 
     def settle(self, row: VersionRow, state: VersionState, *, snapshot: str = "", reason: str = "") -> None:
         place = row.place
-        if state is VersionState.COMMITTED and not place:
+        if state is not VersionState.PENDING and not place:
             place = self._last_place = self._newest_place() + 1
         self.put_version(replace(row, state=state, snapshot=snapshot, reason=reason, place=place))
 

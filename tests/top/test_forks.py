@@ -138,3 +138,19 @@ def test_replayed_parcels_of_both_sides_change_nothing(chain: Chain, client: For
     assert (result.versions_stored, result.blobs_new, result.segments) == (0, 0, 0)
     assert client.receipt().versions == before
     assert [path for path in chain.inbox.glob("clients/*/*/*") if path.is_file()] == []
+
+
+def test_a_receipt_names_what_was_settled_last_whatever_its_number(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdr_plugin.top.answer._RECENT_VERSIONS", 2)
+    again = forget_history(client)
+    first = again.send_files(f=b"again")
+    assert chain.receive().versions_stored == 1
+    assert states(client)[first.hash] == (1, VersionState.COMMITTED)
+    waits = again.send_version([], encode_tree([file_node("f", b"does not come")]))
+    chain.receive()
+    assert states(client)[waits.hash] == (2, VersionState.STORED)
+    refused = again.send_version([], encode_tree([]), tags=["cdr-mine"])
+    chain.receive()
+    assert set(states(client)) == {waits.hash, refused.hash}
