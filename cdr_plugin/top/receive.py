@@ -362,10 +362,14 @@ class _ClientPass:
 
     def _take_superseded(self) -> None:
         """A client that died, or lost a spooled segment, may never send the rest of a payload. Once
-        the version is settled, its other segments need not wait: what they held is stored."""
+        the version is settled, its other segments need not wait: what they held is stored. Those of a parcel
+        that grows still do: behind a fork, its version may have a lower number than those that are settled."""
+        head = self._job.head
+        growing = {parcel.id for parcel in head.parcels if not parcel.closed} if head else set()
         settled = (VersionState.COMMITTED, VersionState.INCOMPLETE)
         newest = max((v.number for v in self._rows.versions() if v.state in settled), default=0)
-        self._take([opened for opened in self._kept if opened.number <= newest])
+        kept = (opened for opened in self._kept if opened.number <= newest)
+        self._take([opened for opened in kept if opened.arrival.parcel_id not in growing])
 
     def _checkpoint(self, *, final: bool = False) -> None:
         """Repository first, then pin, then state, then receipt, then the inbox."""

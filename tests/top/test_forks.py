@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 
+import msgpack
 import pytest
 
-from cdr_plugin.model.blobs import BlobType
+from cdr_plugin.model.blobs import BlobType, blob_id
 from cdr_plugin.model.trees import encode_tree
+from cdr_plugin.parcel.head import HeadParcel
+from cdr_plugin.parcel.naming import segment_name
 from cdr_plugin.parcel.receipt import VersionState
+from cdr_plugin.parcel.records import FIRST_PART, PART
 from cdr_plugin.parcel.version import SignedVersionRecord
 from tests.support.chain import Chain, Recorder
 from tests.support.forger import Forger, check_repository, file_node, plain
@@ -154,3 +158,24 @@ def test_a_receipt_names_what_was_settled_last_whatever_its_number(
     refused = again.send_version([], encode_tree([]), tags=["cdr-mine"])
     chain.receive()
     assert set(states(client)) == {waits.hash, refused.hash}
+
+
+def test_a_payload_whose_rest_is_on_its_way_is_waited_for_behind_a_fork_too(chain: Chain, client: Forger) -> None:
+    again = forget_history(client)
+    big = bytes(range(250)) * 20
+    parts = [
+        msgpack.packb((FIRST_PART, 0, blob_id(big), "plain/1", len(big), len(big), big[:2500])),
+        msgpack.packb((PART, 0, blob_id(big), 1, True, big[2500:])),
+    ]
+    tree = encode_tree([file_node("f", big)])
+    signed = again.sign(again.record(tree))
+    plaintexts = [again.records(parts[0]), again.records(parts[1], plain(tree, BlobType.TREE), signed)]
+    parcel = again.parcel()
+    for index, plaintext in enumerate(plaintexts):
+        again.put(segment_name(again.folder, parcel.id, index), parcel.seal(index, plaintext))
+        again.parcels = [HeadParcel(id=parcel.id, segments=index + 1, closed=index == 1)]
+        again.put_head()
+        assert chain.receive().segments == 2 * index
+    assert states(client)[signed.hash] == (1, VersionState.COMMITTED)
+    assert client.receipt().missing == []
+    check_repository(chain)
