@@ -163,7 +163,7 @@ class Spooler:
     def finish(self, version: VersionRow) -> None:
         """Put the version record behind everything else; when this returns the version is captured."""
         with self._lock:
-            self._append_records((*self._state.versions_to_repeat(), version))
+            self._append_records([version])
             if (rest := self._builder.finish()) is not None:
                 self._submit(rest)
             while len(self._writing) > 1:

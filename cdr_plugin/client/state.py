@@ -112,7 +112,6 @@ class ClientState(TierState):
         with self._db.transaction() as db:
             _insert_segment(db, parcel, index, size, sha256, keys)
             db.execute("UPDATE parcels SET closed=1 WHERE ord=?", (parcel,))
-            db.execute("UPDATE versions SET again=0")
             db.execute(
                 "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state, places) "
                 "VALUES (?,?,?,?,?,?,?,?,?)",
@@ -162,7 +161,8 @@ class ClientState(TierState):
     def lose(self, segment: SegmentRow) -> None:
         """Its object will not be taken: it leaves the queue, and what it held is wanted, or repeated.
 
-        It may have carried any record that is not answered yet: its own version's or a repeated one.
+        It may have carried any record that is not answered yet: its own version's or, in answers, repeated ones,
+        which are in transit. What waits untouched must not be repeated: it may be replaced.
         """
         with self._db.transaction() as db:
             self.wanted.want_all_of(db, segment)
@@ -171,8 +171,9 @@ class ClientState(TierState):
                 (SEGMENT.next(segment.state, SegmentEvent.LOSE), segment.parcel_ord, segment.index),
             )
             db.execute(
-                "UPDATE versions SET again=1 WHERE parcel<=? AND record!=x'' AND state IN (?, ?)",
-                (segment.parcel_ord, VersionState.CAPTURED, VersionState.IN_TRANSIT),
+                "UPDATE versions SET again=1 WHERE parcel<=?1 AND record!=x'' AND "
+                "(state=?2 OR (state=?3 AND EXISTS (SELECT 1 FROM parcels WHERE ord=?1 AND answers=0)))",
+                (segment.parcel_ord, VersionState.IN_TRANSIT, VersionState.CAPTURED),
             )
 
     def advance(self, segments: Iterable[SegmentRow], event: SegmentEvent) -> None:
@@ -249,8 +250,8 @@ class ClientState(TierState):
         return found[0] if found else None
 
     def versions_to_repeat(self) -> list[VersionRow]:
-        """Versions whose record may have been in a segment that was lost; the next parcel carries them
-        again. What a baseline told us of a version is no record."""
+        """Versions whose record may have been in a segment that was lost; the next answers carry them again, and
+        no version does: it might be taken back. What a baseline told us of a version is no record."""
         return self.versions("WHERE again=1 AND record!=x'' ORDER BY number")
 
     def repeated(self, versions: Iterable[VersionRow]) -> None:
@@ -307,12 +308,27 @@ class ClientState(TierState):
 
 
 def _insert_segment(db: Connection, parcel: int, index: int, size: int, sha256: bytes, keys: bytes) -> None:
-    """What it holds is known from now on, and wanted no more."""
+    """What it holds is known from now on, and wanted no more; but for a blob that began in a segment which has
+    been lost meanwhile."""
+    torn = keys[:KEY_BYTES] if keys and _ends_in_loss(db, parcel) else b""
+    keys = keys[len(torn) :]
     db.execute(
         "INSERT INTO segments VALUES (?, ?, ?, ?, ?, 1, ?)", (parcel, index, size, sha256, SegmentState.SPOOLED, keys)
     )
+    if torn:
+        db.execute("INSERT OR IGNORE INTO wanted VALUES (?, ?, ?, 0)", (torn, parcel, index))
     if db.execute("SELECT 1 FROM wanted LIMIT 1").fetchone():
         db.executemany("DELETE FROM wanted WHERE key=?", ((key,) for key in cut_keys(keys)))
+
+
+def _ends_in_loss(db: Connection, parcel: int) -> bool:
+    """Was a segment of a parcel that is being written lost, behind the last one in which a blob ends? Nothing else
+    releases such segments."""
+    rows = "SELECT state, LENGTH(keys) FROM segments WHERE parcel=? ORDER BY idx DESC"
+    for state, size in db.execute(rows, (parcel,)):
+        if size or state == SegmentState.RELEASED:
+            return not size
+    return False
 
 
 def _version_row(row: tuple[int, bytes, bytes, bytes, bytes, str, str, str, str, bytes]) -> VersionRow:
