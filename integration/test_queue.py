@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 
 from cdr_plugin.client import room
+from cdr_plugin.client.backup import BackupOptions, BackupResult, _Run, backup
+from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.rows import SegmentRow
 from cdr_plugin.client.send import send
+from cdr_plugin.client.spooler import SpoolCounts
 from cdr_plugin.client.states import SegmentState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.errors import NotConvenientError, RemoteError, StorageFullError
@@ -43,6 +46,13 @@ class Limited(Hierarchy):
     def copy(self, base: Path) -> Limited:
         super().copy(base)
         return replace(self, base=base, settings=dict(self.settings))
+
+    def backup_unless_unchanged(self) -> BackupResult:
+        client = self.client()
+        try:
+            return backup(client, BackupOptions(archive=self._options(), skip_if_unchanged=True), Recorder())
+        finally:
+            client.state.close()
 
     def spooled_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.client().spool.iterdir())
@@ -166,6 +176,17 @@ def test_a_version_that_would_not_fit_either_replaces_nothing(quick_path: Path) 
     world.plug()
     world.backup()
     assert_ends_well(world)
+
+
+def test_what_would_fit_is_judged_by_a_run_that_found_nothing_new(quick_path: Path) -> None:
+    world = started(quick_path)
+    client = world.client()
+    run = _Run(client, BackupOptions(archive=world._options()), Recorder(), room.Room(client, lambda: False))
+    for counts in (SpoolCounts(), SpoolCounts(spooled_bytes=500), SpoolCounts(data_added=500)):
+        run.counts = counts
+        assert run.fits_within(1 << 30, KnownBlobs(), None)
+        assert not run.fits_within(1000, KnownBlobs(), None)
+    client.state.close()
 
 
 def test_what_has_begun_to_travel_is_not_replaced(quick_path: Path) -> None:
@@ -299,6 +320,22 @@ def test_what_nobody_has_any_more_is_said_once_and_the_next_version_is_complete(
     assert world.snapshots()[3] == world.source_tree()
     assert world.client().state.catalog_generation == generation
     world.check()
+
+
+def test_what_nobody_has_is_said_although_a_run_before_made_no_version(quick_path: Path) -> None:
+    world = started(quick_path, release="durable")
+    world.backup()
+    world.send()
+    assert world.backup_unless_unchanged().version is None
+    lose_all(world)
+    shutil.rmtree(world.client().state_folder / "baseline")
+    for path in world.source.rglob("*"):
+        if path.is_file() and path.stat().st_size > 10_000:
+            path.write_bytes(path.read_bytes()[::-1])
+    world.receive()
+    reporter = Recorder()
+    world.send(reporter)
+    assert any("changed or gone here" in error for error in reporter.errors)
 
 
 def test_a_name_that_somebody_has_taken_does_not_wedge_the_queue(quick_path: Path) -> None:

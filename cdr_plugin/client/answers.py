@@ -77,14 +77,13 @@ class _Answering:
             with ExitStack() as stack:
                 self._answer(stack)
         except (CdrError, KeyboardInterrupt):
-            self._spooler.keep()  # its parcel is closed by the next send
+            self._spooler.keep()
             raise
         except BaseException:
             self._spooler.close()
             raise
         self._spooler.keep(records)
         self._state.repeated(records)
-        self._state.close_parcels(answers=True)
         self._give_up()
 
     def _answer(self, stack: ExitStack) -> None:

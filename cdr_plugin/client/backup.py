@@ -153,7 +153,8 @@ class _Run:
             self._archive(sink, temporary, old_catalog)
         finally:
             temporary.unlink(missing_ok=True)
-        shrunk = self.counts.spooled_bytes / self.counts.data_added if self.counts.spooled_bytes else 1.0
+        done = self.counts
+        shrunk = done.spooled_bytes / done.data_added if done.spooled_bytes and done.data_added else 1.0
         return sink.counts.data_added * min(shrunk, 1.0) <= size
 
     def _unchanged(self, result: ArchiveResult) -> bool:

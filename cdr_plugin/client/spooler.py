@@ -182,11 +182,12 @@ class Spooler:
 
     def keep(self, repeated: Sequence[VersionRow] = ()) -> None:
         """The run ends without a version: keep what was encoded, so that it costs no byte twice, and the
-        records of ``repeated``. The last segment may go beyond the spool's limit."""
+        records of ``repeated``. The last segment may go beyond the spool's limit. Nothing follows in the parcel."""
         try:
             with self._lock:
                 if self._failure is None:
                     self._keep(repeated)
+                    self._state.close_parcel(self._parcel_ord)
         finally:
             self.close()
 

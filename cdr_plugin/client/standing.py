@@ -146,7 +146,7 @@ def _take(client: ClientTier, standing: Standing, judgement: _Judgement, reporte
         facts[_LISTED] = pack_versions(standing.versions)
     if judgement.newest is not None:
         _carry_catalog(client, judgement.newest.number)
-    struck = state.standing.apply(facts, strike=strike, keep=keep or (), newest=judgement.newest)
+    struck = state.standing.apply(facts, strike=strike, keep=keep, newest=judgement.newest)
     if struck:
         why = "its newest version is not in the repository" if judgement.all_gone else "versions were removed above"
         reporter.note(f"{client.name}: {why}; {struck} blobs are sent again where they are needed")
@@ -175,15 +175,18 @@ def _runs(catalog: Path) -> Iterator[bytes]:
 
 
 def _carry_catalog(client: ClientTier, number: int) -> None:
-    """Our newest catalog serves on under the number that is followed: it says of our files what is known."""
+    """Our newest catalog serves on under the number that is followed: it says of our files what is known. One that
+    a run which was killed has left there does not."""
     state = client.state
     own = state.newest_version()
     path = state.catalog_path(own.number if own else 0, state.catalog_generation)
     temporary = state.folder / f"{TEMPORARY_PREFIX}carried-catalog"
+    place = state.catalog_path(number, state.catalog_generation)
     temporary.unlink(missing_ok=True)
     try:
+        place.unlink(missing_ok=True)
         os.link(path, temporary)
-        temporary.replace(state.catalog_path(number, state.catalog_generation))
+        temporary.replace(place)
     except FileNotFoundError:
         return  # the next backup reads all files
     except OSError as error:

@@ -38,18 +38,19 @@ class StandingRows:
         facts: Mapping[str, bytes],
         *,
         strike: bool,
-        keep: Container[bytes] = (),
+        keep: Container[bytes] | None = None,
         newest: VersionRow | None = None,
     ) -> int:
         """Take in a standing; how many blobs are not known any more.
 
-        With ``strike``, those that were released with what is committed, unless their key is in ``keep``.
+        With ``strike``, those that were released with what is committed, unless their key is in ``keep``: what the
+        newest catalog names, which serves on. Without that, catalogs are void.
         ``newest``: what the next version follows, only under the lock of the one writer. ``facts`` are noted
         in the same transaction.
         """
         with self._db.transaction() as db:
-            struck = _strike(db, keep) if strike else 0
-            if struck:
+            struck = _strike(db, keep or ()) if strike else 0
+            if struck and keep is None:
                 db.execute(COUNT_GENERATION)
             if newest is not None:
                 follow(db, newest)

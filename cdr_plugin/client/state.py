@@ -128,6 +128,11 @@ class ClientState(TierState):
                 ),
             )
 
+    def close_parcel(self, parcel: int) -> None:
+        """Its writer has ended, and nothing follows."""
+        with self._db.transaction() as db:
+            db.execute("UPDATE parcels SET closed=1 WHERE ord=?", (parcel,))
+
     def close_parcels(self, *, answers: bool = False) -> None:
         """Close what a crash left open; only under the lock of the one who writes such parcels."""
         with self._db.transaction() as db:

@@ -121,11 +121,11 @@ def test_without_its_newest_version_or_in_another_repository_nothing_is_known(
 
 
 def test_what_only_an_earlier_version_needed_is_not_known_once_that_is_gone(chain: Chain, client: ClientTier) -> None:
-    before = known(client)
+    before, generation = known(client), client.state.catalog_generation
     apply_standing(client, said(client, chain, 2, 3), Recorder())
     left = known(client)
     assert left < before
-    generation = client.state.catalog_generation
+    assert client.state.catalog_generation == generation  # a prune above is no reason to read all files
     apply_standing(client, replace(said(client, chain, 2, 3)), Recorder())
     assert (known(client), client.state.catalog_generation) == (left, generation)
 
@@ -171,6 +171,18 @@ def test_a_newer_version_that_is_not_known_here_is_followed_by_the_next_one(chai
     assert (newest.number, newest.hash, newest.state) == (7, b"7" * 32, VersionState.COMMITTED)
     assert known(client) == before
     assert client.state.catalog_path(7, generation).exists()  # our own files have not changed
+
+
+def test_a_catalog_that_no_version_has_is_not_compared_with_after_one_of_its_number(
+    chain: Chain, client: ClientTier
+) -> None:
+    """A run was killed before its version was captured, when catalogs before it were void."""
+    state = client.state
+    stray = state.catalog_path(4, state.catalog_generation)
+    state.catalog_path(3, state.catalog_generation).rename(stray)
+    standing = replace(said(client, chain, 1, 2, 3), number=4, record=b"4" * 32)
+    apply_standing(client, replace(standing, versions=[*standing.versions, PresentVersion(4, b"4" * 32)]), Recorder())
+    assert not stray.exists()
 
 
 @contextmanager
