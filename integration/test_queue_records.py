@@ -94,3 +94,17 @@ def test_what_answers_lose_takes_no_record_of_a_version_that_has_not_begun_to_tr
     client.state.lose(client.state.segments(SegmentState.SPOOLED)[0])
     assert [row.number for row in client.state.versions_to_repeat()] == [2]
     client.state.close()
+
+
+def test_a_spooled_segment_that_cannot_be_read_travels_anew(world: Hierarchy) -> None:
+    world.backup()
+    client = world.client()
+    row = client.state.segments(SegmentState.SPOOLED)[1]
+    path = spool_path(client.spool, row.parcel_id, row.index)
+    client.state.close()
+    path.unlink()
+    path.symlink_to(path)
+    for _ in range(3):
+        world.deliver()
+    assert set(world.versions()) == {1, 2}
+    world.assert_settled()

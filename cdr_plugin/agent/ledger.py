@@ -49,7 +49,7 @@ def parse_ledger(data: bytes) -> dict[JobKind, Record]:
             raise ValueError(f"format {document['format']!r}")
         known = {kind for kind in JobKind if kind in document["jobs"]}
         return {kind: _record(document["jobs"][kind]) for kind in known}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"not the agent's notes ({error})") from None
 
 

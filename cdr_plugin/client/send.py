@@ -223,8 +223,8 @@ class Sender:
         try:
             # A hard link in the storage would share tampering with the spool: hash before each put.
             intact = _sha256(path.read_bytes()) == row.sha256
-        except FileNotFoundError:
-            intact = False
+        except OSError:
+            intact = False  # gone, or on a disk that cannot be read there
         if not intact:
             self._lose(row, "spooled segment is damaged or gone")
             return False

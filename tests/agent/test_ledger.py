@@ -43,6 +43,8 @@ def test_what_is_noted_is_there_for_the_next_agent(tmp_path: Path) -> None:
         b'{"format": 1, "jobs": {"send": {"done": NaN, "proven": 0, "failures": 0, "error": ""}}}',
         b'{"format": 1, "jobs": {"send": {"done": 1, "proven": 1e999, "failures": 0, "error": ""}}}',
         b'{"format": 1, "jobs": {"send": {"done": 1, "proven": 0, "failures": [], "error": ""}}}',
+        b'{"format": 1, "jobs": {"send": {"done": 1, "proven": 0, "failures": 1e999, "error": ""}}}',
+        b'{"format": 1, "jobs": {"send": {"done": 1' + b"0" * 400 + b', "proven": 0, "failures": 0, "error": ""}}}',
         b"[" * 60_000,
         b"\xff" * 100_000,
     ],
