@@ -11,6 +11,8 @@ from cdr_plugin.database import Database
 
 _RELEASED = SegmentState.RELEASED
 _RESTING = SegmentState.SENT, SegmentState.TAKEN
+_REPLACED_AT_ONCE = 64
+"""Segments: looking at the 12 500 of a full spool of 100 GB takes 200 ms, and a segment is written in 40."""
 
 
 class Holdings:
@@ -42,10 +44,16 @@ class Holdings:
         yield from self._db.connection.execute(sql)
 
     def replaceable_by_recipes(self) -> list[SegmentRow]:
-        """Held segments whose bytes are elsewhere as well: what the receiver has taken first, then what
-        was sent, the oldest first."""
-        found = self.rows("s.held=1 AND s.state IN (?, ?)", *_RESTING)
-        return sorted(found, key=lambda row: row.state is not SegmentState.TAKEN)
+        """Some held segments, if there are any, whose bytes are elsewhere as well: what the receiver has taken
+        first, then what was sent, the oldest first."""
+        sql = (
+            "SELECT s.parcel, p.id, s.idx, s.size, s.sha256, s.state, s.held FROM segments s "
+            "JOIN parcels p ON p.ord=s.parcel WHERE s.held=1 AND s.state=? ORDER BY s.parcel, s.idx LIMIT ?"
+        )
+        found: list[tuple[int, bytes, int, int, bytes, str, int]] = []
+        for state in (SegmentState.TAKEN, SegmentState.SENT):
+            found += self._db.connection.execute(sql, (state, _REPLACED_AT_ONCE - len(found)))
+        return [_segment_row(row) for row in found]
 
     def resting(self) -> tuple[int, int]:
         """Segments, and their bytes, of which only a recipe is left here and that no commit covers yet."""

@@ -29,7 +29,7 @@ CREATE TABLE segments (
     parcel INTEGER NOT NULL REFERENCES parcels(ord), idx INTEGER NOT NULL, size INTEGER NOT NULL,
     sha256 BLOB NOT NULL, state TEXT NOT NULL, held INTEGER NOT NULL, keys BLOB NOT NULL,
     PRIMARY KEY (parcel, idx)) WITHOUT ROWID;
-CREATE INDEX held ON segments (size) WHERE held=1;
+CREATE INDEX held ON segments (held, state, parcel, idx, size) WHERE held=1;
 CREATE TABLE wanted (
     key BLOB PRIMARY KEY, parcel INTEGER NOT NULL, idx INTEGER NOT NULL, lost INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE versions (

@@ -116,3 +116,14 @@ def test_no_blob_is_two_things_whatever_happens(steps: list[tuple[str, int]]) ->
                 state.wanted.lose({max(wanted(state))})
             assert not known(state) & wanted(state)
         state.close()
+
+
+def test_room_is_made_of_what_is_taken_first_then_of_what_was_sent_the_oldest_first(state: ClientState) -> None:
+    rows = state.segments(SegmentState.SPOOLED)
+    assert state.holdings.replaceable_by_recipes() == []
+    state.advance(rows[:3], SegmentEvent.SEND)
+    take(state, 3)
+    assert [row.index for row in state.holdings.replaceable_by_recipes()] == [3, 0, 1, 2]
+    state.holdings.drop(state.holdings.replaceable_by_recipes()[:2])
+    assert [row.index for row in state.holdings.replaceable_by_recipes()] == [1, 2]
+    assert state.holdings.size() == 200
