@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from cdr_plugin.client.receipts import apply_receipt
 from cdr_plugin.client.replacing import drop_versions
 from cdr_plugin.client.spooler import spool_path
 from cdr_plugin.client.state import ClientState
 from cdr_plugin.client.states import SegmentState, VersionState
+from cdr_plugin.parcel.receipt import ParcelReceipt, Receipt
+from tests.support.chain import Recorder
 from tests.support.hierarchy import Hierarchy, make_quick
 from tests.support.memory import folder_in_memory
 
@@ -108,3 +111,16 @@ def test_a_spooled_segment_that_cannot_be_read_travels_anew(world: Hierarchy) ->
         world.deliver()
     assert set(world.versions()) == {1, 2}
     world.assert_settled()
+
+
+def test_what_arrived_before_a_segment_that_is_lost_for_good_is_not_on_its_way(world: Hierarchy) -> None:
+    """Blobs in it that cannot be decoded above would be waited for, and never be wanted."""
+    world.backup()
+    lose_segment(world, 2)
+    client = world.client()
+    rows = client.state.segments(SegmentState.SENT)
+    serial = int(client.state.get("receipt_serial") or b"0") + 1
+    apply_receipt(client, Receipt(serial, [ParcelReceipt(rows[0].parcel_id, 0, b"", [], [2])]), Recorder())
+    assert [row.index for row in client.state.segments(SegmentState.TAKEN)] == [0, 1]
+    assert [row.index for row in client.state.segments(SegmentState.SENT)] == [3]
+    client.state.close()

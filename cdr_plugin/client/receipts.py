@@ -101,7 +101,10 @@ def _apply_parcel(
     again = rejected.keys() | set(parcel.missing)
     for index in sorted(again & rows.keys()):
         _send_again(state, rows[index], rejected.get(index), reporter)
-    taken = [row for index, row in rows.items() if index < parcel.taken and index not in again]
+    # What is missing lies before something that was taken. Behind a segment that is lost for good ``taken`` does
+    # not rise any more, and what arrived before it would count as on its way for ever.
+    arrived = max(parcel.taken, *parcel.missing, 0)
+    taken = [row for index, row in rows.items() if index < arrived and index not in again]
     state.advance(taken, SegmentEvent.TAKE)
     if client.release == "stored":
         free_files(client, taken)
