@@ -12,6 +12,7 @@ from cdr_plugin.archiver import NewBlob
 from cdr_plugin.archiver.origins import SMALLEST_MOVED, Origins
 from cdr_plugin.model.blobs import BlobId, BlobType
 from tests.archiver.judge import Machine, Shelf
+from tests.archiver.test_next_runs import settle
 
 SMALL = {"min_size": 4096, "max_size": 65536, "bits": 12}
 BIG = 200_000
@@ -148,6 +149,7 @@ def test_a_small_file_is_not_looked_for_and_what_is_unchanged_neither(
     before = set(heard(machine))
     machine.sink = Shelf()  # asks for no origins, as a sink does that knows all blobs
     (source / "a").rename(source / "b")
+    settle(source)
     machine.run(source.name, cwd=source.parent)
     machine.sink = hearing = Hearing()
     (source / "small").write_bytes(os.urandom(SMALLEST_MOVED - 1))
