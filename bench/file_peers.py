@@ -78,7 +78,7 @@ class Rdiff(FilePeer):
 class Xdelta(FilePeer):
     """The best it offers, with both files at hand and a window that holds the old one whole."""
 
-    _options = ("xdelta3", "-q", "-f", "-9", "-S", "djw", "-A=", "-e")
+    _options = ("xdelta3", "-q", "-f", "-D", "-9", "-S", "djw", "-A=", "-e")
 
     def delta(self, old: Path, new: Path, target: Path) -> str:
         window = min(max(1 << old.stat().st_size.bit_length(), _LEAST_WINDOW), _MOST_WINDOW)
