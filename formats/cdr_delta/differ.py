@@ -26,6 +26,10 @@ RIVAL_LEVEL = 3
 _SAMPLE_TIMES = 8
 _LEAST_SAMPLE_BYTES = 16 * 1024
 
+_OF_THREAD = threading.local()
+"""A compressor for each thread, not for each differ: hundreds of small files have one at a time, and a compressor
+takes half a megabyte."""
+
 
 class DeltaDiffer(Differ):
     """Matching takes no locks; a view of the old content is made by one thread for all.
@@ -38,7 +42,6 @@ class DeltaDiffer(Differ):
         self._type = old.type
         self._level = level
         self._window = Window(old, memories)
-        self._local = threading.local()
 
     def encode(self, blob: Buffer, offset: int) -> Buffer | None:
         """A payload smaller than the blob's zstd frame, or None."""
@@ -92,9 +95,9 @@ class DeltaDiffer(Differ):
     def _undercuts(self, size: int, blob: Buffer) -> bool:
         """Is the blob's own frame larger? Its beginning mostly tells, at a third of the cost of the stream
         that would stop in time."""
-        compressor = getattr(self._local, "compressor", None)
+        compressor = getattr(_OF_THREAD, "compressor", None)
         if compressor is None:
-            compressor = self._local.compressor = zstandard.ZstdCompressor(level=RIVAL_LEVEL)
+            compressor = _OF_THREAD.compressor = zstandard.ZstdCompressor(level=RIVAL_LEVEL)
         sample = max(_SAMPLE_TIMES * size, _LEAST_SAMPLE_BYTES)
         if 2 * sample < len(blob) and 3 * len(compressor.compress(memoryview(blob)[:sample])) > 4 * size:
             return True
