@@ -15,7 +15,7 @@ from cdr_plugin.client.holdings import Holdings
 from cdr_plugin.client.rows import KEY_BYTES, SegmentRow, blob_key, cut_keys
 from cdr_plugin.client.standing_rows import StandingRows, follow
 from cdr_plugin.client.states import SEGMENT, SegmentEvent, SegmentState, VersionState
-from cdr_plugin.client.wanted import COUNT_GENERATION, WantedBlobs
+from cdr_plugin.client.wanted import WantedBlobs
 from cdr_plugin.tier_state import TierState
 
 __all__ = ["KEY_BYTES", "ClientState", "ParcelRow", "SegmentRow", "VersionRow", "blob_key", "cut_keys"]
@@ -227,17 +227,6 @@ class ClientState(TierState):
         """The keys (type byte and ID) of the blobs that need not be sent again, end to end, a segment at a time."""
         for (keys,) in self._db.connection.execute("SELECT keys FROM segments"):
             yield keys
-
-    def forget_blobs(self, missing: set[bytes]) -> None:
-        """Strike blobs that nothing above has any more; the next version reads its files and sends them anew."""
-        with self._db.transaction() as db:
-            rows = db.execute("SELECT parcel, idx, keys FROM segments").fetchall()
-            for parcel, index, keys in rows:
-                cut = cut_keys(keys)
-                kept = [key for key in cut if key not in missing]
-                if len(kept) != len(cut):
-                    db.execute("UPDATE segments SET keys=? WHERE parcel=? AND idx=?", (b"".join(kept), parcel, index))
-            db.execute(COUNT_GENERATION)
 
     @property
     def catalog_generation(self) -> int:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cdr_plugin.client.encoding import Encoding
 from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.rows import blob_key
+from cdr_plugin.client.states import SegmentEvent, SegmentState
 from cdr_plugin.contracts import Decoder, Differ, Encoder, OldContent
 from cdr_plugin.errors import NotFoundError, StorageFullError
 from cdr_plugin.model.blobs import PLAIN, BlobId, BlobType, Buffer, Payload, blob_id, verify_blob
@@ -149,7 +150,10 @@ def lose_some(world: Hierarchy, receiver: Receiver, chance: random.Random) -> No
     """The receiver has lost blobs, and the client has heard so: nothing may build on them before they came again."""
     lost = chance.sample(sorted(receiver.held), min(5, len(receiver.held)))
     with closing(world.client().state) as state:
-        state.forget_blobs({blob_key(*blob) for blob in lost})
+        keys = [blob_key(*blob) for blob in lost]
+        state.advance(state.segments(SegmentState.SPOOLED), SegmentEvent.TAKE)
+        assert state.wanted.want(keys) == len(keys)
+        state.wanted.lose(keys)
     for blob in lost:
         del receiver.held[blob]
 
