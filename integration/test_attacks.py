@@ -173,7 +173,8 @@ def test_huge_objects_are_never_read(chain: Chain) -> None:
         with path.open("r+b") as file:
             file.truncate(10 << 30)
     other.send_files(a=b"1")
-    assert receive_elsewhere(chain) < 400 << 20
+    inherited = peak_of(lambda: None)  # what a worker holds that has run other tests
+    assert receive_elsewhere(chain) - inherited < 300 << 20
     assert other.version(1).state == VersionState.COMMITTED
     assert not (chain.inbox / names[0]).exists()
 
