@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
@@ -29,8 +29,8 @@ from cdr_plugin.identity.keys import KemSuite, SealingPublicKey, VerifyKey, shor
 from cdr_plugin.identity.ticket import Enrolment, ticket_id
 from cdr_plugin.identity.wire import check_group, frame, is_name
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
+_SCHEMAS = (
+    """
 CREATE TABLE tickets (
     id BLOB PRIMARY KEY, secret_hash BLOB NOT NULL, grp TEXT NOT NULL,
     uses_left INTEGER NOT NULL, issued_s INTEGER NOT NULL, expires_s INTEGER NOT NULL
@@ -42,12 +42,18 @@ CREATE TABLE clients (
     PRIMARY KEY (fingerprint, grp), UNIQUE (grp, name)
 ) STRICT;
 CREATE INDEX clients_by_alias ON clients (grp, alias);
-PRAGMA user_version = 1;
-"""
+""",
+    """
+ALTER TABLE tickets ADD COLUMN kind TEXT NOT NULL DEFAULT 'client';
+ALTER TABLE clients ADD COLUMN kind TEXT NOT NULL DEFAULT 'client';
+ALTER TABLE clients ADD COLUMN via BLOB NOT NULL DEFAULT x'';
+""",
+)
+"""One behind the other: what each version of the register adds to the one before."""
 RESERVED_NAMES = frozenset({"cdr-pin"})
 """Host names of snapshots that tiers write for themselves."""
 
-_COLUMNS = "grp, name, alias, verify_key, suite, sealing_key, facts, state, enrolled_s"
+_COLUMNS = "grp, name, alias, verify_key, suite, sealing_key, facts, state, enrolled_s, kind, via"
 
 
 class ClientState(StrEnum):
@@ -57,10 +63,20 @@ class ClientState(StrEnum):
     REVOKED = "revoked"
 
 
+class SenderKind(StrEnum):
+    """What somebody who sends is: a client, or a tier that reduces and speaks for the clients below it.
+    The ticket decides, never who redeems it."""
+
+    CLIENT = "client"
+    TIER = "tier"
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One client of one group. ``alias`` is the host name that its snapshots carry instead of
-    ``name``; both are unique in the group, across both. ``enrolled_s``: seconds since 1970."""
+    """One client of one group, or a tier that sends what its clients delivered. ``alias`` is the host name
+    that its snapshots carry instead of ``name``; both are unique in the group, across both. ``enrolled_s``:
+    seconds since 1970. ``via``: fingerprint of the tier that introduced it and speaks for it, empty for who
+    enrolled here."""
 
     group: str
     name: str
@@ -70,6 +86,8 @@ class Client:
     facts: Mapping[str, str]
     state: ClientState
     enrolled_s: int
+    kind: SenderKind = SenderKind.CLIENT
+    via: bytes = b""
 
     @property
     def hostname(self) -> str:
@@ -100,11 +118,12 @@ class Register:
     def _make_tables(self) -> None:
         with self._changing() as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.strip().split(";")[:-1]:
-                    db.execute(statement)
-            elif version != _SCHEMA_VERSION:
+            if version > len(_SCHEMAS):
                 raise ConfigError(f"register {self._path}: made by a newer cdr (version {version}); upgrade")
+            for schema in _SCHEMAS[version:]:
+                for statement in schema.strip().split(";")[:-1]:
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {len(_SCHEMAS)}")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -134,13 +153,23 @@ class Register:
 
     # --- tickets
 
-    def add_ticket(self, secret: bytes, *, group: str, uses: int, issued_s: int, expires_s: int) -> bytes:
+    def add_ticket(
+        self,
+        secret: bytes,
+        *,
+        group: str,
+        uses: int,
+        issued_s: int,
+        expires_s: int,
+        kind: SenderKind = SenderKind.CLIENT,
+    ) -> bytes:
         """Remember a ticket so that it can be redeemed; its ID."""
         id_ = ticket_id(secret)
         with self._changing() as db:
             db.execute(
-                "INSERT INTO tickets VALUES (?, ?, ?, ?, ?, ?)",
-                (id_, _hash(secret), check_group(group), uses, issued_s, expires_s),
+                "INSERT INTO tickets (id, secret_hash, grp, uses_left, issued_s, expires_s, kind) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (id_, _hash(secret), check_group(group), uses, issued_s, expires_s, kind),
             )
         return id_
 
@@ -190,23 +219,37 @@ class Register:
     ) -> None:
         fingerprint, group = enrolment.client.fingerprint, enrolment.group
         _check_free(db, group, enrolment.name, fingerprint)
-        sealing = enrolment.sealing
-        db.execute(
-            "INSERT OR REPLACE INTO clients VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                fingerprint,
-                group,
-                enrolment.name,
-                known.alias if known else "",
-                enrolment.client.raw,
-                int(sealing.suite),
-                sealing.raw,
-                json.dumps(dict(enrolment.facts), sort_keys=True),
-                ClientState.APPROVED,
-                ticket,
-                now_s,
-            ),
+        (kind,) = db.execute("SELECT kind FROM tickets WHERE id = ?", (ticket,)).fetchone()
+        client = Client(
+            group,
+            enrolment.name,
+            known.alias if known else "",
+            enrolment.client,
+            enrolment.sealing,
+            enrolment.facts,
+            ClientState.APPROVED,
+            now_s,
+            SenderKind(kind),
         )
+        _store(db, client, ticket)
+
+    def introduce(self, client: Client) -> Client:
+        """Take in what a tier says of a client below it, ``client.via``; the entry, whose name is another where
+        this one is taken, and whose state and alias are the operator's.
+
+        AuthenticationError when the client enrolled here, came through another tier, or is a tier of ours.
+        """
+        with self._changing() as db:
+            known = _find(db, client.fingerprint, client.group)
+            if known is None:
+                found = replace(client, name=_free_name(db, client))
+            elif known.via != client.via or known.key != client.key:
+                raise AuthenticationError(f"client {known.name}: introduced by a tier through which it did not come")
+            else:
+                found = replace(known, sealing=client.sealing, facts=client.facts)
+            if found != known:
+                _store(db, found, b"")
+        return found
 
     # --- clients
 
@@ -257,6 +300,43 @@ def _hash(secret: bytes) -> bytes:
     return sha256(frame(b"cdr/1 ticket secret", secret)).digest()
 
 
+def _store(db: sqlite3.Connection, client: Client, ticket: bytes) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO clients (fingerprint, grp, name, alias, verify_key, suite, sealing_key, facts, state, "
+        "ticket, enrolled_s, kind, via) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            client.fingerprint,
+            client.group,
+            client.name,
+            client.alias,
+            client.key.raw,
+            int(client.sealing.suite),
+            client.sealing.raw,
+            json.dumps(dict(client.facts), sort_keys=True),
+            client.state,
+            ticket,
+            client.enrolled_s,
+            client.kind,
+            client.via,
+        ),
+    )
+
+
+def _free_name(db: sqlite3.Connection, client: Client) -> str:
+    """The client's own name if nobody has it here: two branches may each have a client of that name."""
+    suffixes = ("", *(f"-{client.fingerprint.hex()[:digits]}" for digits in (8, 32)))
+    names = [client.name[: 64 - len(suffix)] + suffix for suffix in suffixes]
+    return next(name for name in names if _is_free(db, client.group, name, client.fingerprint))
+
+
+def _is_free(db: sqlite3.Connection, group: str, name: str, fingerprint: bytes) -> bool:
+    try:
+        _check_free(db, group, name, fingerprint)
+    except UserError:
+        return False
+    return True
+
+
 def _check_free(db: sqlite3.Connection, group: str, name: str, fingerprint: bytes) -> None:
     if name.lower() in RESERVED_NAMES:
         raise UserError(f"the name {name!r} is the top tier's own; enrol under another name")
@@ -291,12 +371,13 @@ def _ticket_used_by(db: sqlite3.Connection, client: Client) -> bytes:
     return bytes(row[0])
 
 
-def _client(row: tuple[str, str, str, bytes, int, bytes, str, str, int]) -> Client:
-    group, name, alias, key, suite, sealing, facts, state, enrolled_s = row
+def _client(row: tuple[str, str, str, bytes, int, bytes, str, str, int, str, bytes]) -> Client:
+    group, name, alias, key, suite, sealing, facts, state, enrolled_s, kind, via = row
     try:
         sealing_key = SealingPublicKey(KemSuite(suite), sealing)
         return Client(
-            group, name, alias, VerifyKey(key), sealing_key, json.loads(facts), ClientState(state), enrolled_s
-        )
+            group, name, alias, VerifyKey(key), sealing_key, json.loads(facts), ClientState(state), enrolled_s,
+            SenderKind(kind), via,
+        )  # fmt: skip
     except ValueError as error:
         raise FormatError(f"register: the entry of {name} in group {group} is damaged: {error}") from None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cdr_plugin.contracts import Decoder, Repository, RepositoryOptions
 from cdr_plugin.errors import NoRepositoryError, NotEnrolledError, PluginError
-from cdr_plugin.identity.register import Register
+from cdr_plugin.identity.register import Register, SenderKind
 from cdr_plugin.identity.store import Identity
 from cdr_plugin.identity.ticket import Ticket, TierKey, new_secret, write_ticket
 from cdr_plugin.model.blobs import PLAIN
@@ -117,8 +117,11 @@ class TopTier:
                 "name the repository, or an empty folder for a new one, in store.repository"
             )
 
-    def issue_ticket(self, *, uses: int = 1, valid_s: int = 30 * 86400) -> str:
-        """A new ticket of this group as text; it enrols ``uses`` clients until it expires."""
+    def issue_ticket(
+        self, *, uses: int = 1, valid_s: int = 30 * 86400, kind: SenderKind = SenderKind.CLIENT
+    ) -> str:
+        """A new ticket of this group as text; it enrols ``uses`` clients, or tiers that speak for theirs, until
+        it expires."""
         with_repository = self.open_repository()
         try:
             chunker = dict(with_repository.chunker)
@@ -138,7 +141,9 @@ class TopTier:
             abilities=self._abilities(),
         )
         text = write_ticket(ticket, self.identity.signing, issued_s=now_s)
-        self.register.add_ticket(ticket.secret, group=self.group, uses=uses, issued_s=now_s, expires_s=ticket.expires_s)
+        self.register.add_ticket(
+            ticket.secret, group=self.group, uses=uses, issued_s=now_s, expires_s=ticket.expires_s, kind=kind
+        )
         return text
 
     def _abilities(self) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Tickets, enrolment and the register, as two tiers use them."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -20,7 +22,7 @@ from cdr_plugin.errors import (
     UserError,
 )
 from cdr_plugin.identity.keys import KemSuite, SealingKey, SigningKey
-from cdr_plugin.identity.register import ClientState, Register
+from cdr_plugin.identity.register import _SCHEMAS, Client, ClientState, Register, SenderKind
 from cdr_plugin.identity.ticket import (
     Enrolment,
     Ticket,
@@ -56,11 +58,17 @@ def ticket_of(group: str = "legal", secret: bytes = b"\x07" * 32, uses: int = 1)
 class Applicant:
     seed: int
 
+    @property
+    def signing(self) -> SigningKey:
+        return SigningKey(bytes((self.seed,)) * 32)
+
+    @property
+    def sealing(self) -> SealingKey:
+        return SealingKey(KemSuite.X25519, bytes((self.seed,)) * 32)
+
     def asks(self, ticket: Ticket, name: str, group: str | None = None) -> Enrolment:
-        signing = SigningKey(bytes((self.seed,)) * 32)
-        sealing = SealingKey(KemSuite.X25519, bytes((self.seed,)) * 32)
         data = request_enrolment(
-            ticket, signing, sealing.public, name=name, facts={"host": name, "site": "berlin"}, issued_s=5
+            ticket, self.signing, self.sealing.public, name=name, facts={"host": name, "site": "berlin"}, issued_s=5
         )
         return open_enrolment(data, keys=[TIER_SEALING], group=group or ticket.group, tier=TIER.public, now_s=10)
 
@@ -318,3 +326,56 @@ def test_a_full_or_broken_register_is_one_of_our_errors_and_changes_nothing(regi
     assert register.clients() == []
     register._db.execute("PRAGMA max_page_count = 1000000")
     assert register.redeem(big, now_s=50).name == "alice"
+
+
+# --- tiers that speak for others ---
+
+
+def _introduced(seed: int, name: str, via: bytes) -> Client:
+    signing, sealing = Applicant(seed).signing, Applicant(seed).sealing
+    return Client("legal", name, "", signing.public, sealing.public, {}, ClientState.APPROVED, 5, via=via)
+
+
+def test_the_ticket_decides_who_is_a_tier(register: Register) -> None:
+    ticket = ticket_of(secret=new_secret())
+    register.add_ticket(ticket.secret, group="legal", uses=1, issued_s=1, expires_s=EXPIRES_S, kind=SenderKind.TIER)
+    assert register.redeem(Applicant(3).asks(ticket, "branch"), now_s=50).kind is SenderKind.TIER
+
+
+def test_an_introduced_client_keeps_what_the_operator_decided(register: Register) -> None:
+    via = bytes(32)
+    made = register.introduce(_introduced(21, "laptop", via))
+    register.set_state(made.fingerprint, "legal", ClientState.REVOKED)
+    register.set_alias(made.fingerprint, "legal", "pc7")
+    again = register.introduce(_introduced(21, "renamed", via))
+    assert (again.name, again.alias, again.state) == ("laptop", "pc7", ClientState.REVOKED)
+
+
+def test_two_branches_may_each_have_a_client_of_one_name(register: Register) -> None:
+    first = register.introduce(_introduced(21, "laptop", b"1" * 32))
+    second = register.introduce(_introduced(22, "laptop", b"2" * 32))
+    assert first.name == "laptop"
+    assert second.name == f"laptop-{second.fingerprint.hex()[:8]}"
+
+
+def test_nobody_is_introduced_by_a_tier_through_which_it_did_not_come(register: Register) -> None:
+    register.introduce(_introduced(21, "laptop", b"1" * 32))
+    with pytest.raises(AuthenticationError, match="did not come"):
+        register.introduce(_introduced(21, "laptop", b"2" * 32))
+
+
+def test_a_register_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(_SCHEMAS[0] + "PRAGMA user_version = 1;")
+        applicant = Applicant(1)
+        row = (
+            applicant.signing.public.fingerprint, "legal", "alice", "", applicant.signing.public.raw,
+            int(applicant.sealing.suite), applicant.sealing.public.raw, "{}", "approved", b"", 7,
+        )  # fmt: skip
+        db.execute(f"INSERT INTO clients VALUES ({', '.join('?' * 11)})", row)
+        db.commit()
+    register = Register(path)
+    [client] = register.clients("legal")
+    assert (client.name, client.kind, client.via) == ("alice", SenderKind.CLIENT, b"")
+    register.close()
