@@ -494,12 +494,12 @@ def test_records_of_wrong_types_and_shapes_are_rejected_and_the_rest_goes_on(cha
 
 def test_records_of_a_later_format_are_left_in_the_inbox_and_reported(chain: Chain) -> None:
     mallory = Forger(chain)
-    mallory.put_segments([mallory.records(format=2)])
+    mallory.put_segments([mallory.records(format=3)])
     mallory.send_files(a=b"1")
     seen = Recorder()
     result = chain.receive(seen)
     assert (result.rejected, result.versions_stored) == (0, 1)
-    assert any("records of format 2" in note for note in seen.notes)
+    assert any("records of format 3" in note for note in seen.notes)
     check_repository(chain)
 
 

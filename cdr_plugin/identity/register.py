@@ -277,6 +277,14 @@ class Register:
             raise AuthenticationError(f"client {client.name} of group {group}: revoked; see 'cdr clients'")
         return client
 
+    def below(self, fingerprint: bytes, tier: Client) -> Client:
+        """The client for which ``tier`` speaks; AuthenticationError when it introduced no such one."""
+        with self._reading() as db:
+            client = _find(db, fingerprint, tier.group)
+        if client is None or client.via != tier.fingerprint:
+            raise AuthenticationError(f"client {short(fingerprint)} was not introduced by tier {tier.name}")
+        return client
+
     def set_state(self, fingerprint: bytes, group: str, state: ClientState) -> None:
         """Revoke a client or approve it again; NotEnrolledError when unknown."""
         self._update(fingerprint, group, "state", state)

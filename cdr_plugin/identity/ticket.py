@@ -67,12 +67,14 @@ class TierKey(WireStruct, frozen=True):
         return VerifyKey(self.key)
 
 
-class _SealKey(WireStruct, frozen=True):
+class SealKey(WireStruct, frozen=True):
+    """A public sealing key as other structures hold it."""
+
     suite: KemSuite
     key: Annotated[bytes, msgspec.Meta(max_length=2048)]
 
     @classmethod
-    def of(cls, key: SealingPublicKey) -> _SealKey:
+    def of(cls, key: SealingPublicKey) -> SealKey:
         return cls(suite=key.suite, key=key.raw)
 
     @property
@@ -85,7 +87,7 @@ class _TicketBody(WireStruct, frozen=True):
     secret: Bytes32
     uses: Count
     tiers: Annotated[list[TierKey], msgspec.Meta(min_length=1, max_length=MAX_TICKET_TIERS)]
-    sealing: _SealKey
+    sealing: SealKey
     chunker: Annotated[dict[ShortText, str | int], msgspec.Meta(max_length=MAX_TICKET_ENTRIES)]
     inboxes: Annotated[list[Address], msgspec.Meta(max_length=MAX_TICKET_ENTRIES)]
     abilities: Annotated[list[ShortText], msgspec.Meta(max_length=MAX_TICKET_ENTRIES)]
@@ -137,7 +139,7 @@ def write_ticket(ticket: Ticket, signer: SigningKey, *, issued_s: int) -> str:
         secret=ticket.secret,
         uses=ticket.uses,
         tiers=list(ticket.tiers),
-        sealing=_SealKey.of(ticket.sealing),
+        sealing=SealKey.of(ticket.sealing),
         chunker=dict(ticket.chunker),
         inboxes=list(ticket.inboxes),
         abilities=list(ticket.abilities),
@@ -208,7 +210,7 @@ def _unarmour(text: str) -> tuple[str, bytes]:
 class _EnrolmentBody(WireStruct, frozen=True):
     secret: Bytes32
     name: ShortText
-    sealing: _SealKey
+    sealing: SealKey
     facts: Annotated[dict[ShortText, ShortText], msgspec.Meta(max_length=MAX_FACTS)]
 
 
@@ -245,7 +247,7 @@ def request_enrolment(
         serial=issued_s,
         issued_s=issued_s,
         expires_s=NEVER_S,  # the ticket's expiry and uses decide, and the register knows them
-        body=_EnrolmentBody(secret=ticket.secret, name=name, sealing=_SealKey.of(sealing), facts=dict(facts)),
+        body=_EnrolmentBody(secret=ticket.secret, name=name, sealing=SealKey.of(sealing), facts=dict(facts)),
     )
     return seal_document(document, ticket.sealing, kind=_ENROLMENT, group=ticket.group)
 

@@ -9,6 +9,7 @@ import msgpack
 from cdr_plugin.errors import FormatError
 from cdr_plugin.model.blobs import Payload
 from cdr_plugin.parcel.attestation import SignedAttestation
+from cdr_plugin.parcel.introduction import Introduction
 from cdr_plugin.parcel.limits import (
     DEFAULT_SEGMENT_BYTES,
     MAX_TARGET_BYTES,
@@ -18,10 +19,10 @@ from cdr_plugin.parcel.limits import (
 from cdr_plugin.parcel.records import (
     ATTESTATION,
     FIRST_PART,
+    INTRODUCTION,
     PART,
     PAYLOAD,
     PREAMBLE,
-    RECORD_FORMAT,
     VERSION,
     Preamble,
 )
@@ -84,11 +85,15 @@ class SegmentBuilder:
         """As ``add_payload``; readers want it behind everything that it refers to."""
         return self._add_whole((VERSION, record.body, record.signature))
 
+    def add_introduction(self, introduction: Introduction) -> Iterable[bytearray]:
+        """As ``add_payload``; of the client that the preamble names, before any other record of it."""
+        return self._add_whole((INTRODUCTION, introduction.to_bytes()))
+
     def finish(self) -> bytearray | None:
         """The open segment, or None when it holds no record; the next record starts a new one."""
         return None if self._empty else self._cut()
 
-    def _add_whole(self, fields: tuple[int, bytes, bytes]) -> Iterable[bytearray]:
+    def _add_whole(self, fields: tuple[int | bytes, ...]) -> Iterable[bytearray]:
         self._out += self._pack(fields)
         self._empty = False
         return (self._cut(),) if len(self._out) >= self._target else ()
@@ -134,7 +139,7 @@ class SegmentBuilder:
     def _packed_preamble(self, preamble: Preamble) -> bytes:
         fields = (
             PREAMBLE,
-            RECORD_FORMAT,
+            preamble.format,
             preamble.number,
             preamble.client,
             preamble.chunker,

@@ -51,6 +51,8 @@ MAX_VERSION_RECORD_BYTES = 4 * MIB
 MAX_ATTESTATION_BYTES = 4 * MIB
 MAX_ATTESTED_BLOBS = 65536
 """2.1 MiB; what is more goes into further attestations."""
+MAX_INTRODUCTION_BYTES = 64 * KIB
+"""Two keys (1.3 KB), a name, and what a client may say of itself (64 facts)."""
 BLOB_REF_BYTES = 33
 """Type and ID of a blob."""
 

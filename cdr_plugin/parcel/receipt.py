@@ -1,7 +1,7 @@
 """Receipts: what a receiving tier has taken, stored and committed, and what it lacks.
 
 Cumulative: the newest says everything that still matters, older ones may be lost. Signed by the
-tier, sealed to the client.
+tier, sealed to the client, or, *relayed*, to the tier through which the client came, which answers it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Annotated
 
 import msgspec
 
-from cdr_plugin.identity.codec import U32, Bytes16, Bytes32, Count, WireStruct, check_optional_hash
+from cdr_plugin.errors import AuthenticationError
+from cdr_plugin.identity.codec import U32, Bytes16, Bytes32, Count, WireStruct, check_optional_hash, decode, encode
 from cdr_plugin.identity.documents import (
     NEVER_S,
+    Document,
     open_document,
     seal_document,
     sign_document,
     unseal_document,
 )
-from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey
+from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey, short
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.blobrefs import BlobRef, pack_refs, unpack_refs
 from cdr_plugin.parcel.limits import (
@@ -34,6 +36,7 @@ from cdr_plugin.parcel.limits import (
 )
 
 _KIND = "receipt"
+_RELAYED = "relayed receipt"
 
 _Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON_CHARS)]
 _Hash = Annotated[bytes, msgspec.Meta(max_length=32)]
@@ -96,6 +99,13 @@ class _Body(WireStruct, frozen=True):
         check_optional_hash(self.committed_record, "committed record")
 
 
+class _RelayedBody(WireStruct, frozen=True):
+    """``client``: the fingerprint of whom it is about; ``receipt``: as the body of a receipt."""
+
+    client: Bytes32
+    receipt: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a tier answers one client.
@@ -121,17 +131,22 @@ def write_receipt(
     group: str,
     issued_s: int,
     expires_s: int = NEVER_S,
+    about: bytes = b"",
 ) -> bytes:
-    """The object. ``receipt.serial`` must be higher than that of any before, durably."""
-    body = _Body(
+    """The object. ``receipt.serial`` must be higher than that of any before, durably. ``client`` is who reads
+    it; ``about``: the fingerprint of the client below it that the receipt speaks of, if it is not its own."""
+    body: _Body | _RelayedBody = _Body(
         parcels=list(receipt.parcels),
         missing=pack_refs(receipt.missing),
         versions=list(receipt.versions),
         committed=receipt.committed,
         committed_record=receipt.committed_record,
     )
+    kind = _KIND
+    if about:
+        kind, body = _RELAYED, _RelayedBody(client=about, receipt=encode(body, _KIND))
     document = sign_document(
-        _KIND,
+        kind,
         signer=signer,
         group=group,
         addressee=client.fingerprint,
@@ -140,7 +155,7 @@ def write_receipt(
         expires_s=expires_s,
         body=body,
     )
-    return seal_document(document, sealing, kind=_KIND, group=group)
+    return seal_document(document, sealing, kind=kind, group=group)
 
 
 def read_receipt(
@@ -152,18 +167,21 @@ def read_receipt(
     group: str,
     now_s: float,
     lowest_serial: int = 0,
+    about: bytes = b"",
 ) -> Receipt:
-    """The receipt that ``tier`` wrote for ``client``; AuthenticationError, FormatError."""
+    """The receipt that ``tier`` wrote for ``client``, of the client below it whose fingerprint is ``about``, if
+    that is given; AuthenticationError, FormatError."""
+    kind = _RELAYED if about else _KIND
     document = open_document(
-        unseal_document(data, keys=keys, kind=_KIND, group=group),
-        kind=_KIND,
+        unseal_document(data, keys=keys, kind=kind, group=group),
+        kind=kind,
         signer=tier,
         group=group,
         addressee=client.fingerprint,
         now_s=now_s,
         lowest_serial=lowest_serial,
     )
-    body = document.body_as(_Body)
+    body = _relayed(document, about) if about else document.body_as(_Body)
     missing = unpack_refs(body.missing, MAX_RECEIPT_BLOBS, "receipt")
     return Receipt(
         document.serial,
@@ -173,3 +191,10 @@ def read_receipt(
         body.committed,
         body.committed_record,
     )
+
+
+def _relayed(document: Document, about: bytes) -> _Body:
+    relayed = document.body_as(_RelayedBody)
+    if relayed.client != about:
+        raise AuthenticationError(f"{_RELAYED}: of client {short(relayed.client)}, in the place of {short(about)}")
+    return decode(_Body, relayed.receipt, f"body of {_RELAYED}")

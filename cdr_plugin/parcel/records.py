@@ -9,9 +9,12 @@ kind      fields behind it
 3         further part: blob type, blob ID, sequence from 1, last, data
 4         attestation: body, signature
 5         version record: body, signature
+6         introduction: body                                    (from record format 2 on)
 ========  =============================================================================
 
-Each segment starts with a preamble; what follows a preamble belongs to the version it names.
+Each segment starts with a preamble; what follows a preamble belongs to the version it names. Clients write
+format 1. Tiers that speak for several clients write format 2, in which preambles of different clients alternate,
+each client's first one in a parcel being followed by its introduction.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import msgpack
 from cdr_plugin.errors import FormatError, UnknownVersionError
 from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, BlobId, BlobType, Buffer, Payload
 from cdr_plugin.parcel.attestation import SignedAttestation
+from cdr_plugin.parcel.introduction import Introduction
 from cdr_plugin.parcel.limits import (
     MAX_ATTESTATION_BYTES,
     MAX_METHOD_CHARS,
@@ -40,9 +44,11 @@ from cdr_plugin.parcel.limits import (
 from cdr_plugin.parcel.version import SignedVersionRecord
 
 RECORD_FORMAT = 1
-"""In every preamble; a stream of another format is refused before its records are read."""
+"""In every preamble of a client; a stream of an unknown format is refused before its records are read."""
+TIER_RECORD_FORMAT = 2
+"""In those of tiers that speak for several clients."""
 
-PREAMBLE, PAYLOAD, FIRST_PART, PART, ATTESTATION, VERSION = range(6)
+PREAMBLE, PAYLOAD, FIRST_PART, PART, ATTESTATION, VERSION, INTRODUCTION = range(7)
 
 _TYPES = (BlobType.DATA, BlobType.TREE)
 _NIL = b"\xc0"
@@ -57,6 +63,7 @@ class Preamble:
     client: bytes
     chunker: bytes
     program: str
+    format: int = RECORD_FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,11 @@ class Part:
     data: bytes
 
 
-Record: TypeAlias = Preamble | Payload | FirstPart | Part | SignedAttestation | SignedVersionRecord
+Record: TypeAlias = Preamble | Payload | FirstPart | Part | SignedAttestation | SignedVersionRecord | Introduction
 
-_RECORDS: frozenset[type] = frozenset((Preamble, Payload, FirstPart, Part, SignedAttestation, SignedVersionRecord))
+_RECORDS: frozenset[type] = frozenset(
+    (Preamble, Payload, FirstPart, Part, SignedAttestation, SignedVersionRecord, Introduction)
+)
 
 
 def iter_records(
@@ -149,6 +158,7 @@ class _RecordReader:
             _part,
             _attestation,
             _version,
+            _introduction,
         )
 
     def read(self, fields: list[Any]) -> Record:
@@ -200,16 +210,17 @@ class _RecordReader:
 
 
 def _preamble(fields: list[Any]) -> Preamble:
-    if len(fields) > 1 and fields[1] != RECORD_FORMAT:
-        raise UnknownVersionError(f"records of format {str(fields[1])[:20]}, this program knows {RECORD_FORMAT}")
-    _, _, number, client, chunker, program = _count(fields, 6)
+    if len(fields) > 1 and (type(fields[1]) is not int or not RECORD_FORMAT <= fields[1] <= TIER_RECORD_FORMAT):
+        known = f"{RECORD_FORMAT} to {TIER_RECORD_FORMAT}"
+        raise UnknownVersionError(f"records of format {str(fields[1])[:20]}, this program knows {known}")
+    _, format_, number, client, chunker, program = _count(fields, 6)
     if type(number) is not int or not 0 < number < 1 << 63:
         raise FormatError("preamble: no version number")
     if not _is_hash(client) or not _is_hash(chunker):
         raise FormatError("preamble: client and chunker have 32 bytes each")
     if type(program) is not str or len(program) > MAX_TEXT_CHARS:
         raise FormatError("preamble: no program version")
-    return Preamble(number, client, chunker, program)
+    return Preamble(number, client, chunker, program, format_)
 
 
 def _part(fields: list[Any]) -> Part:
@@ -228,6 +239,13 @@ def _attestation(fields: list[Any]) -> SignedAttestation:
 
 def _version(fields: list[Any]) -> SignedVersionRecord:
     return SignedVersionRecord(*_signed(fields, MAX_VERSION_RECORD_BYTES, "version record"))
+
+
+def _introduction(fields: list[Any]) -> Introduction:
+    _, body = _count(fields, 2)
+    if type(body) is not bytes:
+        raise FormatError("introduction: no body")
+    return Introduction.from_bytes(body)
 
 
 def _signed(fields: list[Any], most: int, what: str) -> tuple[bytes, bytes]:

@@ -40,22 +40,29 @@ _STATES = {
 
 
 class Answerer:
-    """Writes receipts for one client into those of the inboxes that are its ``homes``."""
+    """Writes receipts to one sender into those of the inboxes that are its ``homes``: about itself, and, where it
+    is a tier, about each client for which it speaks."""
 
-    def __init__(
-        self, top: TopTier, client: Client, rows: ClientRows, inboxes: Inboxes, homes: Sequence[Transport]
-    ) -> None:
+    def __init__(self, top: TopTier, sender: Client, inboxes: Inboxes, homes: Sequence[Transport]) -> None:
         self._top = top
-        self._client = client
-        self._rows = rows
+        self._sender = sender
         self._inboxes = inboxes
         self._homes = homes
-        self._folder = folder_id(client.key, top.group)
+        self._folder = folder_id(sender.key, top.group)
         self._waits = False
         self._missing_left = self._rejected_left = 0
 
-    def write(self, head: Head | None, present: Set[tuple[bytes, int]], *, final: bool) -> int:
-        """Write the receipt for what is durable now; how many blobs it calls missing.
+    def write(
+        self,
+        segments: ClientRows,
+        versions: ClientRows | None,
+        head: Head | None,
+        present: Set[tuple[bytes, int]],
+        *,
+        final: bool,
+    ) -> int:
+        """Write the receipt for what is durable now; how many blobs it calls missing. ``versions``: None for a
+        tier, which has none of its own.
 
         ``present``: segments that lay in an inbox when it was listed, taken or not. While one of
         them waits, the head does not count as answered: it might vanish before it is taken. As long as an
@@ -64,36 +71,47 @@ class Answerer:
         """
         self._waits = False
         self._missing_left, self._rejected_left = MAX_NAMED_MISSING, MAX_NAMED_REJECTED
-        parcels = [self._parcel(parcel, present) for parcel in (head.parcels if head else ())]
-        missing = self._rows.missing(MAX_RECEIPT_BLOBS)
-        versions = self._rows.versions()
-        newest = newest_committed(versions)
+        parcels = [self._parcel(segments, parcel, present) for parcel in (head.parcels if head else ())]
+        count = self._put(self._sender, versions, parcels)
+        if head is not None and final and not self._waits and not self._inboxes.failures:
+            self._top.state.put({f"answered:{self._sender.fingerprint.hex()}": str(head.serial)})
+        return count
+
+    def write_about(self, client: Client, versions: ClientRows) -> int:
+        """Write to the sender, a tier, what is durable of a client for which it speaks; how many blobs are missing."""
+        return self._put(client, versions, ())
+
+    def _put(self, about: Client, versions: ClientRows | None, parcels: Sequence[ParcelReceipt]) -> int:
+        missing = versions.missing(MAX_RECEIPT_BLOBS) if versions else []
+        told = self._top.versions_told(about, versions.versions()) if versions else []
+        newest = newest_committed(told)
         receipt = Receipt(
-            serial=self._top.state.next_serial(f"receipt:{self._client.fingerprint.hex()}"),
+            serial=self._top.state.next_serial(f"receipt:{about.fingerprint.hex()}"),
             parcels=parcels,
             missing=[(BlobType(key[0]), BlobId(key[1:])) for key in missing],
-            versions=[_version(row) for row in _recent(versions)],
+            versions=[_version(row) for row in _recent(told)],
             committed=newest.number if newest else 0,
             committed_record=newest.hash if newest else b"",
         )
         data = write_receipt(
             receipt,
             self._top.identity.signing,
-            client=self._client.key,
-            sealing=self._client.sealing,
+            client=self._sender.key,
+            sealing=self._sender.sealing,
             group=self._top.group,
             issued_s=int(time.time()),
+            about=b"" if about.fingerprint == self._sender.fingerprint else about.fingerprint,
         )
-        name = answer_name(self._folder, Answer.RECEIPT)
+        name = answer_name(folder_id(about.key, self._top.group), Answer.RECEIPT)
         for inbox in self._inboxes.reachable(self._homes):
             with self._inboxes.using(inbox):
                 inbox.put(name, data, overwrite=True)
-        if head is not None and final and not self._waits and not self._inboxes.failures:
-            self._top.state.put({f"answered:{self._client.fingerprint.hex()}": str(head.serial)})
         return len(missing)
 
-    def _parcel(self, parcel: HeadParcel, present: Set[tuple[bytes, int]]) -> ParcelReceipt:
-        rows = self._rows.taken(parcel.id)
+    def _parcel(
+        self, segments: ClientRows, parcel: HeadParcel, present: Set[tuple[bytes, int]]
+    ) -> ParcelReceipt:
+        rows = segments.taken(parcel.id)
         rejected = sorted((index, row) for index, row in rows.items() if row[1])[: self._rejected_left]
         self._rejected_left -= len(rejected)
         missing: list[int] = []

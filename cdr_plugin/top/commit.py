@@ -100,16 +100,19 @@ class Committer:
         self,
         repo: RepositoryPass,
         rows: ClientRows,
+        trees: ClientRows,
         client: Client,
         verifier: Verifier,
         note: Callable[[str], None],
         nothing_on_the_way: Callable[[], bool],
         may_ask: Callable[[], bool],
     ) -> None:
-        """``nothing_on_the_way``: has everything arrived that the client says it sent? ``may_ask``: has
-        everything that it sent so far arrived, or is it known to be lost, so that what is missing now is?"""
+        """``trees``: the rows that hold trees of unfinished versions. ``nothing_on_the_way``: has everything
+        arrived that the client says it sent? ``may_ask``: has everything that it sent so far arrived, or is it
+        known to be lost, so that what is missing now is?"""
         self._repo = repo
         self._rows = rows
+        self._trees = trees
         self._client = client
         self._verifier = verifier
         self._note = note
@@ -208,7 +211,7 @@ class Committer:
         snapshot_id = present.id if present else self._repo.add_version(self._snapshot(row, record, base))
         self._rows.reach([_TREE + id_ for id_ in reached.trees])
         self._rows.reach(reached.data)
-        self._rows.release(reached.trees)
+        self._trees.release(reached.trees)
         reason = FORK if is_fork(row, self._rows.versions()) else ""
         # What it says is in the snapshot; without its signature it would pass for one rebuilt from there.
         self._rows.settle(replace(row, record=b""), VersionState.COMMITTED, snapshot=snapshot_id, reason=reason)
@@ -219,6 +222,8 @@ class Committer:
         if not self._may_ask():
             self._rows.settle(row, VersionState.PENDING, reason="segments have not arrived yet")
             return
+        # What it delivered and cannot be read any more is not worth holding. What others delivered is not its to lose.
+        self._trees.release(key[1:] for key in missing if key[0] == BlobType.TREE and self._rows.possesses(key))
         self._rows.disown(missing)
         self._rows.settle(row, VersionState.PENDING, reason=f"{len(missing)} blobs are missing")
         if row.reason != f"{len(missing)} blobs are missing":
@@ -247,7 +252,7 @@ class Committer:
 
     def read_tree(self, id_: BlobId) -> bytes:
         """A tree that is held for its version, or in the repository."""
-        held = self._rows.held(id_)
+        held = self._trees.held(id_)
         if held is not None:
             return self._verifier.decode(held)
         if not self._repo.has(BlobType.TREE, id_):
@@ -256,7 +261,7 @@ class Committer:
 
     def _store_trees(self, reached: Reached) -> None:
         for id_ in reached.trees:
-            held = self._rows.held(id_)
+            held = self._trees.held(id_)
             if held is not None and not self._repo.has(BlobType.TREE, id_):
                 self._repo.add(BlobType.TREE, id_, self._verifier.decode(held), held)
 
@@ -277,8 +282,11 @@ class Committer:
         )
 
 
-def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: str, note: Callable[[str], None]) -> None:
-    """Take a version record in: verify it against the client's chains, or reject it with the reason.
+def admit(
+    rows: ClientRows, signed: SignedVersionRecord, client: Client, now: str, note: Callable[[str], None]
+) -> int | None:
+    """Take a version record in: verify it against the client's chains, or reject it with the reason. Its number,
+    None when it is no version of the client.
 
     Replays change nothing. One that follows the same version as another is a fork: both are taken.
     """
@@ -286,10 +294,11 @@ def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: st
         record = verify_version_record(signed, client=client.key, group=client.group)
     except CdrError as error:
         note(f"client {client.name}: a version record was refused: {error}")
-        return
+        return None
     known = rows.versions()
-    if any(v.number == record.number and v.hash == signed.hash for v in known):
-        return
+    before = next((v for v in known if v.number == record.number and v.hash == signed.hash), None)
+    if before is not None:
+        return None if before.state is VersionState.REJECTED else record.number
     time = _sane_time(record, known, client, now, note)
     row = VersionRow(
         record.number, signed.body, signed.signature, signed.hash, record.previous, VersionState.PENDING, time
@@ -299,13 +308,14 @@ def admit(rows: ClientRows, signed: SignedVersionRecord, client: Client, now: st
         note(f"client {client.name}: version {record.number} rejected: {reason}")
         if sum(v.state is VersionState.REJECTED for v in known) < MAX_REJECTED:
             rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=reason)
-        return
+        return None
     rows.put_version(row)
     if is_fork(row, known):
         note(
             f"client {client.name}: version {row.number} is {FORK}; it is stored beside the other. If one of two "
             "machines is a copy of the other, enrol it anew under a name of its own"
         )
+    return record.number
 
 
 def is_fork(row: VersionRow, versions: Iterable[VersionRow]) -> bool:

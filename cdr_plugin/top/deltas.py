@@ -32,12 +32,17 @@ One of 8 MiB in which every blob of 1 MiB has one change comes to 150 GB. What i
 
 class Deltas:
     """Decodes for one client in one pass. ``undelivered`` counts what did not decode, ``problem`` says of
-    the first why."""
+    the first why. ``trees``: the rows that hold trees of unfinished versions. ``asks``: the client is asked for
+    bases that are not to be had."""
 
-    def __init__(self, repo: RepositoryPass, rows: ClientRows, verifier: Verifier) -> None:
+    def __init__(
+        self, repo: RepositoryPass, rows: ClientRows, trees: ClientRows, verifier: Verifier, *, asks: bool = True
+    ) -> None:
         self._repo = repo
         self._rows = rows
+        self._trees = trees
         self._verifier = verifier
+        self._asks = asks
         self._recent: _Recent | None = None
         self.left = PASS_BYTES
         self.undelivered = 0
@@ -52,6 +57,8 @@ class Deltas:
         """The blob, its payload plain; None when it counts as not delivered. What it copies from and is not
         to be had is disowned, so that the client is asked for it and builds on it no more."""
         payload = delta.payload
+        if not delta.bases:
+            return None
         if self._recent is None:
             self._recent = _Recent()
         absent = [id_ for id_ in delta.bases if not self._is_here(payload.type, id_)]
@@ -71,14 +78,15 @@ class Deltas:
         return blob
 
     def _disown(self, payload: Payload, bases: Sequence[BlobId], problem: str) -> None:
-        self._rows.disown(_key(payload.type, id_) for id_ in bases)
+        if self._asks:
+            self._rows.disown(_key(payload.type, id_) for id_ in bases)
         self.undelivered += 1
         self.problem = self.problem or f"{payload.type.name.lower()} blob {payload.id.hex()[:10]}: {problem}"
 
     def _is_here(self, type_: BlobType, id_: BlobId) -> bool:
         if not self._rows.possesses(_key(type_, id_)):
             return False
-        return self._repo.has(type_, id_) or (type_ is BlobType.TREE and self._rows.holds(id_))
+        return self._repo.has(type_, id_) or (type_ is BlobType.TREE and self._trees.holds(id_))
 
     def read(self, type_: BlobType, id_: BlobId) -> tuple[bytes, bool]:
         """A base that is here, and whether it had to be read. NotFoundError, IntegrityError."""
@@ -93,7 +101,7 @@ class Deltas:
         return data, True
 
     def _read(self, type_: BlobType, id_: BlobId) -> bytes:
-        held = self._rows.held(id_) if type_ is BlobType.TREE else None
+        held = self._trees.held(id_) if type_ is BlobType.TREE else None
         if held is not None:
             return self._verifier.decode(held)
         try:

@@ -1,4 +1,4 @@
-"""Reading one client's segments ahead of the repository: get, open, decode, verify.
+"""Reading one sender's segments ahead of the repository: get, open, decode, verify.
 
 A generator that a thread runs ahead of the pass. It yields events in the order of the segments;
 the pass applies them. What is wrong with a segment is named and rejected, and the rest goes on.
@@ -6,6 +6,7 @@ the pass applies them. What is wrong with a segment is named and rejected, and t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,11 +23,14 @@ from cdr_plugin.errors import (
     UnknownVersionError,
 )
 from cdr_plugin.identity.keys import SealingKey, VerifyKey
-from cdr_plugin.identity.register import Client, Register
+from cdr_plugin.identity.register import Client, Register, SenderKind
 from cdr_plugin.model.blobs import Payload
+from cdr_plugin.parcel.attestation import SignedAttestation, verify_attestation
+from cdr_plugin.parcel.blobrefs import BlobRef
+from cdr_plugin.parcel.introduction import Introduction
 from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
 from cdr_plugin.parcel.parts import PartAssembler
-from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
+from cdr_plugin.parcel.records import FirstPart, Part, Preamble, Record, iter_records
 from cdr_plugin.parcel.segment import open_segment, segment_label
 from cdr_plugin.parcel.version import SignedVersionRecord
 from cdr_plugin.top.verify import Delta, VerifiedBlob, Verifier
@@ -59,6 +63,22 @@ class Blobs:
     """Verified blobs, ready to be stored, and among them those that copy from others."""
 
     blobs: Sequence[VerifiedBlob | Delta]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What follows is of this client (a fingerprint), for which the sender, a tier, speaks; and what it says
+    of it."""
+
+    client: bytes
+    introduction: Introduction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """The sender, a tier, compared these blobs of the client with its own: the client delivered them."""
+
+    blobs: Sequence[BlobRef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +120,25 @@ class Rejected:
     error: CdrError
 
 
-Event = Blobs | Version | Taken | Kept | Rejected
+Event = Subject | Blobs | Attested | Version | Taken | Kept | Rejected
 
 
 class Intake:
-    """Opens the segments of one client. One per thread."""
+    """Opens the segments of one client, or of a tier that speaks for several. One per thread. ``own``: our
+    fingerprint, to which attestations are addressed."""
 
     def __init__(
         self,
-        client: Client,
+        sender: Client,
+        own: bytes,
         keys: Sequence[SealingKey],
         register: Register,
         verifier: Verifier,
         temporary: Path,
         note: Callable[[str], None],
     ) -> None:
-        self._client = client
+        self._sender = sender
+        self._own = own
         self._keys = keys
         self._register = register
         self._verifier = verifier
@@ -145,7 +168,7 @@ class Intake:
                 data = self._get(arrival, inbox, size)
                 opened = open_segment(
                     data,
-                    group=self._client.group,
+                    group=self._sender.group,
                     keys=self._keys,
                     accept=self._accept,
                     parcel_id=arrival.parcel_id,
@@ -158,7 +181,7 @@ class Intake:
                 unread = True
                 continue
             except UnknownVersionError as error:
-                self._note(f"{self._client.name}: {error}")  # of a newer CDR: stays where it is
+                self._note(f"{self._sender.name}: {error}")  # of a newer CDR: stays where it is
                 unread = True
                 continue
             except (FormatError, AuthenticationError) as error:
@@ -175,37 +198,25 @@ class Intake:
         return inbox.get(arrival.name, 0, MAX_SEGMENT_OBJECT_BYTES + 1)
 
     def _accept(self, sender: VerifyKey) -> None:
-        if sender != self._client.key:
-            raise AuthenticationError(f"signed by another client than {self._client.name}, in whose folder it lies")
-        self._register.accept(sender, self._client.group)
+        if sender != self._sender.key:
+            raise AuthenticationError(f"signed by another client than {self._sender.name}, in whose folder it lies")
+        self._register.accept(sender, self._sender.group)
 
     def _contents(self, arrival: Arrival, data: bytes, plaintext: bytearray) -> Iterator[Event]:
         if arrival.index != self._next:
             yield from self._give_up_parts()  # what began in a segment that is not here
         self._next = arrival.index + 1
-        failures: list[CdrError] = []
-        versions: list[SignedVersionRecord] = []
-        orphans: list[bytes] = []
-        numbers = [0]
-        payloads = self._payloads(plaintext, versions, orphans, numbers, failures)
-
-        def refuse(_payload: Payload, error: CdrError) -> None:
-            if not failures:  # the first speaks for the segment; a hostile one has half a million
-                failures.append(error)
-
-        for batch in self._verifier.batches(payloads, refuse):
-            yield Blobs(batch)
-        for signed in versions:
-            yield Version(signed)
-        if failures and isinstance(failures[0], PluginError | UnknownVersionError):
-            self._note(f"{arrival.label}: {failures[0]}; left in the inbox")  # our lack, not its fault
+        found = _Found()
+        yield from self._sections(plaintext, found)
+        if isinstance(found.failure, PluginError | UnknownVersionError):
+            self._note(f"{arrival.label}: {found.failure}; left in the inbox")  # our lack, not its fault
             yield from self._give_up_parts()
             return
-        if failures:
-            yield Rejected(arrival, sha256(data).digest(), failures[0])
+        if found.failure is not None:
+            yield Rejected(arrival, sha256(data).digest(), found.failure)
             return
-        opened = Opened(arrival, max(numbers))
-        if orphans:
+        opened = Opened(arrival, found.number)
+        if found.has_orphans:
             yield Kept((opened,))
             return
         self._waiting.append(opened)
@@ -221,29 +232,110 @@ class Intake:
             yield Kept(tuple(self._waiting))
             self._waiting.clear()
 
-    def _payloads(
-        self,
-        plaintext: bytearray,
-        versions: list[SignedVersionRecord],
-        orphans: list[bytes],
-        numbers: list[int],
-        failures: list[CdrError],
-    ) -> Iterator[Payload]:
+    def _sections(self, plaintext: bytearray, found: _Found) -> Iterator[Event]:
+        """A preamble and the records behind it, as events, one after the other."""
+        records = iter_records(plaintext, max_data_bytes=self._verifier.max_data_bytes)
+        preamble = found.next_of(records)
+        while isinstance(preamble, Preamble):
+            found.number = max(found.number, preamble.number)
+            section = _Section(records, found.next_of(records))
+            if self._sender.kind is SenderKind.TIER:
+                try:
+                    yield self._subject(preamble, section)
+                except CdrError as error:
+                    found.refuse(error)
+            yield from self._section(preamble, section, found)
+            preamble = section.first
+
+    def _subject(self, preamble: Preamble, section: _Section) -> Subject:
+        first = section.first
+        if not isinstance(first, Introduction):
+            return Subject(preamble.client, None)
+        if first.client.fingerprint != preamble.client:
+            raise AuthenticationError("a preamble of one client with the introduction of another")
+        section.first = None
+        return Subject(preamble.client, first)
+
+    def _section(self, preamble: Preamble, section: _Section, found: _Found) -> Iterator[Event]:
+        for batch in self._verifier.batches(self._payloads(section, found), lambda _, error: found.refuse(error)):
+            yield Blobs(batch)
+        for signed in section.attestations:
+            try:
+                yield Attested(self._attested(signed, preamble.client))
+            except CdrError as error:
+                found.refuse(error)
+        for version in section.versions:
+            yield Version(version)
+
+    def _attested(self, signed: SignedAttestation, client: bytes) -> Sequence[BlobRef]:
+        said = verify_attestation(
+            signed, tier=self._sender.key, group=self._sender.group, addressee=self._own, now_s=time.time()
+        )
+        if said.client != client:
+            raise AuthenticationError("an attestation of one client behind the preamble of another")
+        return said.blobs
+
+    def _payloads(self, section: _Section, found: _Found) -> Iterator[Payload]:
+        """The payloads up to the next preamble, which is left in ``section.first``."""
+        record = section.first or found.next_of(section.records)
+        while record is not None and not isinstance(record, Preamble):
+            payload = record if isinstance(record, Payload) else self._other(record, section, found)
+            if payload is not None:
+                yield payload
+            record = None if found.is_cut_off else found.next_of(section.records)
+        section.first = record
+
+    def _other(self, record: Record, section: _Section, found: _Found) -> Payload | None:
+        """What is no whole payload; one whose last part this is."""
         try:
-            for record in iter_records(plaintext, max_data_bytes=self._verifier.max_data_bytes):
-                if isinstance(record, Payload):
-                    yield record
-                elif isinstance(record, Part) and self._parts.open is None:
-                    orphans.append(record.id)
-                elif isinstance(record, FirstPart | Part):
-                    whole = self._parts.add(record)
-                    if whole is not None:
-                        yield whole
-                elif isinstance(record, SignedVersionRecord) and len(versions) < MAX_SEGMENT_VERSIONS:
-                    versions.append(record)
-                elif isinstance(record, Preamble):
-                    numbers.append(record.number)
-                else:
-                    raise FormatError("a record that a client does not send")
+            if isinstance(record, Part) and self._parts.open is None:
+                found.has_orphans = True
+            elif isinstance(record, FirstPart | Part):
+                return self._parts.add(record)
+            elif isinstance(record, SignedVersionRecord) and found.versions < MAX_SEGMENT_VERSIONS:
+                found.versions += 1
+                section.versions.append(record)
+            elif isinstance(record, SignedAttestation) and self._sender.kind is SenderKind.TIER:
+                section.attestations.append(record)
+            else:
+                raise FormatError("a record that a client does not send")
         except FormatError as error:
-            failures.append(error)
+            found.cut_off(error)
+        return None
+
+
+class _Found:
+    """What a segment holds besides its records: the highest number of a version, and what is wrong. The first
+    failure speaks for the segment; a hostile one has half a million."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.versions = 0
+        self.has_orphans = False
+        self.is_cut_off = False
+        """Nothing is read behind a record that is none."""
+        self.failure: CdrError | None = None
+
+    def refuse(self, error: CdrError) -> None:
+        self.failure = self.failure or error
+
+    def cut_off(self, error: CdrError) -> None:
+        self.is_cut_off = True
+        self.refuse(error)
+
+    def next_of(self, records: Iterator[Record]) -> Record | None:
+        try:
+            return next(records, None)
+        except FormatError as error:
+            self.cut_off(error)
+            return None
+
+
+class _Section:
+    """The records behind one preamble. ``first``: the one that was read and not looked at yet."""
+
+    def __init__(self, records: Iterator[Record], first: Record | None) -> None:
+        self.records = records
+        self.first = first
+        self.versions: list[SignedVersionRecord] = []
+        self.attestations: list[SignedAttestation] = []

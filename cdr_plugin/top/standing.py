@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from cdr_plugin.contracts import StoredVersion, Transport
 from cdr_plugin.errors import NotFoundError
-from cdr_plugin.identity.register import Client, ClientState
+from cdr_plugin.identity.register import Client, ClientState, SenderKind
 from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.parcel.limits import MAX_STANDING_VERSIONS
 from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
@@ -43,7 +43,7 @@ def publish_standings(
         for tag in filter(None, map(VersionTag.parse, version.snapshot.tags)):
             present[tag.client][PresentVersion(tag.number, tag.record_hash)] = version.snapshot
     for client in top.register.clients(top.group):
-        if client.state is ClientState.APPROVED:
+        if client.state is ClientState.APPROVED and client.kind is SenderKind.CLIENT:
             newest = newest_committed(top.state.client(client.fingerprint).versions())
             standing = _standing(repository, newest, present[client.fingerprint[:16]])
             homes = homes_of(folder_id(client.key, top.group), inboxes, listings)

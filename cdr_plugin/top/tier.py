@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Container, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from cdr_plugin.contracts import Decoder, Repository, RepositoryOptions
 from cdr_plugin.errors import NoRepositoryError, NotEnrolledError, PluginError
@@ -18,7 +19,15 @@ from cdr_plugin.identity.ticket import Ticket, TierKey, new_secret, write_ticket
 from cdr_plugin.model.blobs import PLAIN
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.top.pins import is_pin
-from cdr_plugin.top.state import TopState
+from cdr_plugin.top.state import ClientRows, TopState, VersionRow
+
+if TYPE_CHECKING:
+    from cdr_plugin.identity.register import Client
+    from cdr_plugin.reporter import Reporter
+    from cdr_plugin.top.inbox import Inbox
+    from cdr_plugin.top.onward import Onward
+    from cdr_plugin.top.result import ReceiveResult
+    from cdr_plugin.top.subject import Pass
 
 _REPOSITORY = "repository"
 
@@ -164,6 +173,31 @@ class TopTier:
             opened = self.__dict__.pop(name, None)
             if opened is not None:
                 opened.close()
+
+    # --- what is other where a tier passes on what it takes ---
+
+    is_end: ClassVar[bool] = True
+    """Nothing is above: what is missing here is asked for, and what is stored here is committed."""
+
+    @contextmanager
+    def passing_on(self, reporter: Reporter, result: ReceiveResult) -> Iterator[Onward]:
+        """What one pass passes on."""
+        from cdr_plugin.top.onward import Onward
+
+        yield Onward()
+
+    def versions_told(self, _client: Client, rows: list[VersionRow]) -> list[VersionRow]:
+        """The versions of a client as its receipt tells them."""
+        return rows
+
+    def settle_above(self, client: Client, rows: ClientRows) -> None:
+        """Take in what the tiers above have made of the client's versions."""
+
+    def end_pass(self, pass_: Pass, repository: str, listings: Sequence[Inbox], senders: Container[bytes]) -> None:
+        """Before the repository is left; ``senders``: fingerprints of those for whom the pass was made."""
+        from cdr_plugin.top.standing import publish_standings
+
+        publish_standings(self, repository, pass_.repo.versions, pass_.inboxes, listings, senders)
 
     def require_identity(self) -> None:
         """NotEnrolledError, naming the next step, when ``cdr init`` has not been run here."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cdr_plugin.contracts import Decoder, FetchBlob
-from cdr_plugin.errors import CdrError, NotFoundError, PayloadError
+from cdr_plugin.errors import CdrError, NotFoundError, PayloadError, PluginError
 from cdr_plugin.model.blobs import MAX_TREE_BLOB_BYTES, PLAIN, BlobId, BlobType, Payload, verify_blob
 from cdr_plugin.model.trees import decode_canonical_tree
 
@@ -39,24 +39,34 @@ class VerifiedBlob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A payload that decodes only with other blobs, ``bases``, of its own type."""
+    """A payload that decodes only with other blobs, ``bases``, of its own type; none: with a method that is not
+    here."""
 
     payload: Payload
     bases: Sequence[BlobId]
 
 
 class Verifier:
-    """Decodes payloads of one client. One per thread, since decoders are."""
+    """Decodes payloads. One per thread, since decoders are. ``passes_unknown``: what needs a method that is not
+    here is handed on undecoded instead of refused."""
 
-    def __init__(self, decoder: Callable[[str], Decoder], max_data_bytes: int) -> None:
+    def __init__(
+        self, decoder: Callable[[str], Decoder], max_data_bytes: int, *, passes_unknown: bool = False
+    ) -> None:
         self._make = decoder
+        self._passes_unknown = passes_unknown
         self._decoders: dict[str, Decoder] = {}
         self.max_data_bytes = max_data_bytes
 
     def verify(self, payload: Payload) -> VerifiedBlob | Delta:
         """PayloadError, FormatError or PluginError, naming the blob; nothing wrong ever passes."""
         self._check_length(payload)
-        bases = self._bases(payload)
+        try:
+            bases = self._bases(payload)
+        except PluginError:
+            if not self._passes_unknown:
+                raise
+            return Delta(payload, ())
         if bases:
             return Delta(payload, bases)
         return self.verified(payload, self.decode(payload))

@@ -2,6 +2,7 @@
 
 import random
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cdr_plugin.errors import FormatError
 from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, MAX_TREE_BLOB_BYTES, BlobId, BlobType, Payload
 from cdr_plugin.parcel.attestation import SignedAttestation
 from cdr_plugin.parcel.builder import SegmentBuilder
+from cdr_plugin.parcel.introduction import Introduction
 from cdr_plugin.parcel.limits import (
     MAX_ATTESTATION_BYTES,
     MAX_SEGMENT_PLAINTEXT_BYTES,
@@ -22,9 +24,9 @@ from cdr_plugin.parcel.limits import (
     MIN_SEGMENT_BYTES,
 )
 from cdr_plugin.parcel.parts import PartAssembler
-from cdr_plugin.parcel.records import FirstPart, Part, Preamble, Record, iter_records
+from cdr_plugin.parcel.records import TIER_RECORD_FORMAT, FirstPart, Part, Preamble, Record, iter_records
 from cdr_plugin.parcel.version import SignedVersionRecord
-from tests.parcel.parties import PREAMBLE, payload, segments
+from tests.parcel.parties import CLIENT, CLIENT_SEALING, PREAMBLE, payload, segments
 
 ID = bytes(range(32))
 START = [0, 1, 7, b"c" * 32, b"k" * 32, "cdr 0.1.0"]
@@ -200,7 +202,7 @@ def test_limits_for_data_blobs_follow_the_groups_chunker() -> None:
 
 
 def test_a_stream_must_start_with_a_preamble_of_this_format() -> None:
-    for data in (b"", msgpack.packb(GOOD["payload"]), msgpack.packb([0, 2, *START[2:]])):
+    for data in (b"", msgpack.packb(GOOD["payload"]), msgpack.packb([0, 3, *START[2:]])):
         with pytest.raises(FormatError):
             read(data)
 
@@ -368,3 +370,22 @@ def test_a_spanning_tree_takes_memory_for_one_segment_only_while_it_is_cut() -> 
     finally:
         tracemalloc.stop()
     assert count == 8 and peak < 24 << 20
+
+
+# --- introductions ---
+
+
+def test_an_introduction_comes_back_as_it_was_said() -> None:
+    said = Introduction(CLIENT.public, CLIENT_SEALING.public, "alice", {"host": "alice", "site": "berlin"})
+    builder = SegmentBuilder(replace(PREAMBLE, format=TIER_RECORD_FORMAT))
+    assert not list(builder.add_introduction(said))
+    preamble, read = iter_records(builder.finish() or b"")
+    assert read == said
+    assert isinstance(preamble, Preamble)
+    assert preamble.format == TIER_RECORD_FORMAT
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "x" * 65])
+def test_an_introduction_under_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(FormatError, match="no client name"):
+        Introduction(CLIENT.public, CLIENT_SEALING.public, name, {}).to_bytes()

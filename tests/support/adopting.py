@@ -11,7 +11,8 @@ from cdr_plugin.parcel.naming import Answer, answer_name, baseline_part_name, fo
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.adopt import Adopted, adopt
 from cdr_plugin.top.choosing import Wanted
-from cdr_plugin.top.receive import ReceiveResult, receive
+from cdr_plugin.top.receive import receive
+from cdr_plugin.top.result import ReceiveResult
 from tests.support.hierarchy import Hierarchy
 
 PLAIN = Wanted()

@@ -14,7 +14,8 @@ from cdr_plugin.contracts import RepositoryOptions
 from cdr_plugin.intermediate.tier import IntermediateTier
 from cdr_plugin.plugins import installed
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.receive import ReceiveResult, receive
+from cdr_plugin.top.receive import receive
+from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.tier import TopTier
 
 PASSWORD = "chain-password"

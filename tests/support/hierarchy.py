@@ -35,7 +35,7 @@ def make_quick(
 ) -> None:
     """Small segments, many checkpoints, locks that do not wait; for this process and its forks."""
     monkeypatch.setattr("cdr_plugin.client.backup.SegmentBuilder", partial(SegmentBuilder, target=segment_bytes))
-    monkeypatch.setattr("cdr_plugin.top.receive.CHECKPOINT_BYTES", checkpoint_bytes)
+    monkeypatch.setattr("cdr_plugin.top.sender.CHECKPOINT_BYTES", checkpoint_bytes)
     monkeypatch.setattr("cdr_restic.repository.LockTimes", partial(LockTimes, settle_s=0))
 
 

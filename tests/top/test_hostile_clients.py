@@ -41,7 +41,7 @@ def test_deltas_that_unfold_to_much_more_are_written_out_one_by_one(
 ) -> None:
     first = encode_tree([file_node(f"{at:04}", os.urandom(8)) for at in range(100)])
     trees = [first.replace(b'"0099"', b'"0099~%02d"' % at) for at in range(20)]
-    monkeypatch.setattr("cdr_plugin.top.receive.CHECKPOINT_BYTES", 2 * len(first))
+    monkeypatch.setattr("cdr_plugin.top.sender.CHECKPOINT_BYTES", 2 * len(first))
     client.put_segments([client.records(plain(first, TREE), *(appended(tree, first, TREE) for tree in trees))])
     assert chain.receive().blobs_new == 21
     assert max(peaks) <= 3
@@ -50,7 +50,7 @@ def test_deltas_that_unfold_to_much_more_are_written_out_one_by_one(
 def test_bases_that_nobody_has_do_not_pile_up_in_memory(
     chain: Chain, client: Forger, peaks: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cdr_plugin.top.receive.CHECKPOINT_BYTES", 100 * 512)
+    monkeypatch.setattr("cdr_plugin.top.sender.CHECKPOINT_BYTES", 100 * 512)
     new = os.urandom(3000)
     absent = [[blob_id(os.urandom(8)) for _ in range(50)] for _ in range(30)]
     bad = [Payload(BlobType.DATA, blob_id(new), LABEL, len(new), encoded(BlobType.DATA, ids)) for ids in absent]

@@ -18,7 +18,8 @@ from cdr_plugin.convenience import RECEIVED, last_done_s, note_done, receiving
 from cdr_plugin.errors import NotConvenientError, RemoteError
 from cdr_plugin.intermediate.forward import Moved
 from cdr_plugin.parcel.naming import CLIENTS
-from cdr_plugin.top.receive import ReceiveResult, receive
+from cdr_plugin.top.receive import receive
+from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.tier import TopTier
 
 HELP = "Take what lies in the inboxes: the top tier stores it, an intermediate tier passes it on with 'cdr send'."

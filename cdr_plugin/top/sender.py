@@ -1,0 +1,292 @@
+"""The segments of one sender within one pass: a client, or a tier that speaks for the clients below it.
+
+The order of durable actions is that of docs/design/top-tier.md: repository, pins, what is passed on, the rows of
+each client, the rows of the sender, answers, and only then is anything removed from an inbox.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cdr_plugin.contracts import Transport
+from cdr_plugin.errors import AuthenticationError
+from cdr_plugin.identity.register import Client, ClientState, SenderKind
+from cdr_plugin.parcel.head import Head
+from cdr_plugin.parcel.introduction import Introduction
+from cdr_plugin.read_ahead import read_ahead
+from cdr_plugin.top.answer import Answerer
+from cdr_plugin.top.intake import (
+    Arrival,
+    Attested,
+    Blobs,
+    Event,
+    Intake,
+    Kept,
+    Opened,
+    Rejected,
+    Taken,
+    Version,
+)
+from cdr_plugin.top.intake import Subject as SubjectChanges
+from cdr_plugin.top.quarantine import Quarantine
+from cdr_plugin.top.state import ClientRows, VersionState
+from cdr_plugin.top.subject import Pass, Subject
+
+CHECKPOINT_BYTES = 512 * 1024 * 1024
+"""Bytes taken between two checkpoints: what a crash makes us read again at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What waits from one sender. ``homes``: the inboxes in which it has a folder; ``below``: of a tier, the
+    clients for which something may be done although nothing of them arrived."""
+
+    sender: Client
+    rows: ClientRows
+    homes: Sequence[Transport]
+    head: Head | None
+    arrivals: list[Arrival]
+    below: Sequence[Client] = ()
+
+
+class SenderPass:
+    """``deadline_s``: when the pass is to end (monotonic)."""
+
+    def __init__(self, pass_: Pass, job: Work, deadline_s: float) -> None:
+        self._pass = pass_
+        self._top = pass_.top
+        self._job = job
+        self._sender = job.sender
+        self._rows = job.rows
+        self._reporter = pass_.reporter
+        self._result = pass_.result
+        self._deadline_s = deadline_s
+        self._quarantine = Quarantine(self._top.state_folder / "quarantine")
+        self._inboxes = pass_.inboxes
+        self._answer = Answerer(self._top, job.sender, pass_.inboxes, job.homes)
+        self._subjects: dict[bytes, Subject] = {}
+        self._subject: Subject | None = None
+        self._unknown: set[bytes] = set()
+        self._number = 1
+        self._deletable: list[Arrival] = []
+        self._kept: list[Opened] = []
+        self._since_checkpoint = 0
+        self._first_subjects()
+
+    def _first_subjects(self) -> None:
+        if self._sender.kind is SenderKind.CLIENT:
+            self._subject = self._open_subject(self._sender)
+        for client in self._job.below:
+            self._open_subject(client)
+
+    def _open_subject(self, client: Client) -> Subject:
+        found = self._subjects.get(client.fingerprint)
+        if found is None:
+            is_itself = client.fingerprint == self._sender.fingerprint
+            rows = self._rows if is_itself else self._top.state.client(client.fingerprint)
+            found = self._subjects[client.fingerprint] = Subject(self._pass, client, rows, self._rows)
+        return found
+
+    def run(self) -> bool:
+        """Whether all was done before the lock's time was up, and while there was room for what is passed on."""
+        todo = self._without_replays(self._job.arrivals)
+        with read_ahead(self._intake().events(todo)) as events:
+            for event in events:
+                self._apply(event)
+                if isinstance(event, Taken | Rejected) and self._must_end():
+                    self._checkpoint()
+                    return False  # never before a segment is done with, or the next pass would begin as this one
+        for subject in self._subjects.values():
+            subject.commit(self._has_all, self._nothing_waits)
+        self._take_superseded()
+        self._checkpoint(final=True)
+        for subject in self._subjects.values():
+            subject.report()
+        return True
+
+    def _must_end(self) -> bool:
+        return time.monotonic() > self._deadline_s or not self._pass.onward.has_room()
+
+    def _intake(self) -> Intake:
+        return Intake(
+            self._sender,
+            self._top.identity.signing.public.fingerprint,
+            self._top.identity.sealing_keys(self._top.group),
+            self._top.register,
+            self._pass.verifier(),
+            self._top.state_folder,
+            self._reporter.note,
+        )
+
+    def _without_replays(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """Drop what was taken before; an object that was rejected may come again, repaired."""
+        fresh = []
+        taken: dict[bytes, dict[int, tuple[bytes, str]]] = {}
+        for arrival in arrivals:
+            rows = taken.setdefault(arrival.parcel_id, self._rows.taken(arrival.parcel_id))
+            before = rows.get(arrival.index)
+            if before is not None and not before[1]:
+                self._deletable.append(arrival)
+            else:
+                fresh.append(arrival)
+        return fresh
+
+    # --- events ---
+
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, SubjectChanges):
+            self._change(event)
+        elif isinstance(event, Taken):
+            self._take(event.segments)
+        elif isinstance(event, Kept):
+            self._kept.extend(event.segments)
+        elif isinstance(event, Rejected):
+            self._reject(event)
+        elif self._subject is not None:
+            self._deliver(self._subject, event)
+
+    def _deliver(self, subject: Subject, event: Blobs | Attested | Version) -> None:
+        if isinstance(event, Blobs):
+            subject.store(event.blobs, self._stored)
+        elif isinstance(event, Attested):
+            subject.attest(event.blobs)
+        else:
+            subject.admit(event.signed)
+
+    def _stored(self, cost_bytes: int) -> None:
+        self._since_checkpoint += cost_bytes
+        # Within a batch too: 512 deltas of 100 bytes each may unfold to as many large trees.
+        if self._since_checkpoint >= CHECKPOINT_BYTES:
+            self._checkpoint()
+
+    def _change(self, event: SubjectChanges) -> None:
+        """What follows is of another client. What is said of one that is not known, or not to be served, is passed
+        over: the tier below introduces it with its next parcel, and sends again what it is asked for."""
+        client = self._known(event)
+        if client is not None and client.state is ClientState.APPROVED:
+            self._subject = self._open_subject(client)
+            return
+        self._subject = None
+        if event.client not in self._unknown:
+            self._unknown.add(event.client)
+            who = f"client {client.name}: revoked" if client else f"client {event.client.hex()[:16]}: not introduced"
+            self._reporter.note(f"{who}; what tier {self._sender.name} sends of it is passed over")
+
+    def _known(self, event: SubjectChanges) -> Client | None:
+        try:
+            if event.introduction is not None:
+                return self._introduce(event.introduction)
+            found = self._subjects.get(event.client)
+            return found.client if found else self._top.register.below(event.client, self._sender)
+        except AuthenticationError as error:
+            self._reporter.error(f"tier {self._sender.name}", "receive", error)
+            return None
+
+    def _introduce(self, said: Introduction) -> Client:
+        return self._top.register.introduce(
+            Client(
+                self._sender.group, said.name, "", said.client, said.sealing, said.facts, ClientState.APPROVED,
+                int(time.time()), via=self._sender.fingerprint,
+            )
+        )  # fmt: skip
+
+    def _take(self, segments: Iterable[Opened]) -> None:
+        for opened in segments:
+            arrival = opened.arrival
+            self._rows.take(arrival.parcel_id, arrival.index)
+            self._deletable.append(arrival)
+            self._result.segments += 1
+            self._result.bytes_in += arrival.size
+        self._reporter.progress(segments=self._result.segments, bytes_in=self._result.bytes_in)
+
+    def _reject(self, event: Rejected) -> None:
+        self._reporter.error(event.arrival.label, "receive", f"client {self._sender.name}: {event.error}")
+        self._quarantine.keep(event.arrival)
+        self._rows.reject(event.arrival.parcel_id, event.arrival.index, event.sha256 or bytes(32), str(event.error))
+        self._deletable.append(event.arrival)
+        self._result.rejected += 1
+
+    # --- durability ---
+
+    def _take_superseded(self) -> None:
+        """A sender that died, or lost a spooled segment, may never send the rest of a payload. Once
+        the version is settled, its other segments need not wait: what they held is stored. Those of a parcel
+        that grows still do: behind a fork, its version may have a lower number than those that are settled. What
+        a tier sends is of many versions: there it is the end of the parcel that tells."""
+        if self._sender.kind is SenderKind.TIER:
+            whole = {parcel for parcel in self._parcels(growing=False) if self._is_all_here(parcel)}
+            self._take([opened for opened in self._kept if opened.arrival.parcel_id in whole])
+            return
+        settled = (VersionState.COMMITTED, VersionState.INCOMPLETE)
+        newest = max((v.number for v in self._rows.versions() if v.state in settled), default=0)
+        growing = self._parcels(growing=True)
+        kept = (opened for opened in self._kept if opened.number <= newest)
+        self._take([opened for opened in kept if opened.arrival.parcel_id not in growing])
+
+    def _parcels(self, *, growing: bool) -> set[bytes]:
+        """Those that the head names and that are still being written, or those that are not."""
+        head = self._job.head
+        return {parcel.id for parcel in head.parcels if parcel.closed is not growing} if head else set()
+
+    def _is_all_here(self, parcel_id: bytes) -> bool:
+        """Is every segment of the parcel taken or kept?"""
+        assert self._job.head is not None
+        count = next(parcel.segments for parcel in self._job.head.parcels if parcel.id == parcel_id)
+        here = self._rows.taken(parcel_id).keys() | {
+            opened.arrival.index for opened in self._kept if opened.arrival.parcel_id == parcel_id
+        }
+        return all(index in here for index in range(count))
+
+    def _checkpoint(self, *, final: bool = False) -> None:
+        """Repository first, then pins, then what is passed on, then state, then receipts, then the inbox."""
+        subjects = list(self._subjects.values())
+        self._pass.repo.flush()
+        for subject in subjects:
+            subject.pin()
+        self._pass.onward.checkpoint()
+        for subject in subjects:  # before the sender's: what says that a segment was taken
+            subject.rows.checkpoint()
+        self._rows.checkpoint()
+        self._write_answers(subjects, final=final)
+        for arrival in self._deletable:
+            self._inboxes.delete(arrival)
+        self._deletable.clear()
+        self._since_checkpoint = 0
+
+    def _write_answers(self, subjects: Sequence[Subject], *, final: bool) -> None:
+        for subject in subjects:
+            if subject.rows is not self._rows:
+                self._result.blobs_missing += self._answer.write_about(subject.client, subject.rows)
+        own = self._rows if self._sender.kind is SenderKind.CLIENT else None
+        self._result.blobs_missing += self._answer.write(
+            self._rows, own, self._job.head, self._present(), final=final
+        )
+
+    def _has_all(self) -> bool:
+        """Was every segment taken that the sender's head announces, and is that all?"""
+        if self._job.head is None:
+            return False
+        for parcel in self._job.head.parcels:
+            taken = self._rows.taken(parcel.id)
+            if not parcel.closed or any(taken.get(index) != (b"", "") for index in range(parcel.segments)):
+                return False
+        return True
+
+    def _nothing_waits(self) -> bool:
+        """Is what the sender put before now taken, or here in parts, or not there at all? What is left in an
+        inbox, or lies in one that cannot be reached, may bring what seems to be missing."""
+        if self._inboxes.failures:
+            return False
+        kept = {opened.arrival for opened in self._kept}
+        taken: dict[bytes, dict[int, tuple[bytes, str]]] = {}
+        for arrival in self._job.arrivals:
+            rows = taken.setdefault(arrival.parcel_id, self._rows.taken(arrival.parcel_id))
+            if arrival.index not in rows and arrival not in kept:
+                return False
+        return True
+
+    def _present(self) -> set[tuple[bytes, int]]:
+        """Segments that were in an inbox when the pass began."""
+        return {(arrival.parcel_id, arrival.index) for arrival in self._job.arrivals}
