@@ -102,16 +102,18 @@ def tier_state(config: TierConfig) -> TierState:
 
 def groups_of(config: Config, tier: TierConfig) -> list[str]:
     """The groups that a receiving tier serves, as far as this file tells."""
-    named = set(tier.groups) | ({tier.group} if tier.group else set())
-    named |= {below.group for below in _clients_below(config, tier) if below.group}
+    from cdr_plugin.config.chain import agentless_groups
+
+    named = set(tier.groups) | ({tier.group} if tier.group else set()) | agentless_groups(tier)
+    for below in _tiers_below(config, tier):
+        named |= agentless_groups(below) | ({below.group} if below.source and below.group else set())
     return sorted(named) or [DEFAULT_GROUP]
 
 
-def _clients_below(config: Config, tier: TierConfig) -> Iterator[TierConfig]:
+def _tiers_below(config: Config, tier: TierConfig) -> Iterator[TierConfig]:
     for below in config.tiers_below(tier):
-        if below.source is not None:
-            yield below
-        yield from _clients_below(config, below)
+        yield below
+        yield from _tiers_below(config, below)
 
 
 def repository_options(store: StoreConfig, group: str, state: Path, reporter: Reporter) -> RepositoryOptions:

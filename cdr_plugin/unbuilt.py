@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cdr_plugin.config.places import scheme_of
 from cdr_plugin.config.schema import RetainConfig, TierConfig
 from cdr_plugin.errors import ConfigError
 
@@ -21,6 +22,14 @@ def _release(tier: TierConfig) -> str:
     return tier.forward.release if tier.forward else "committed"
 
 
+def _folders(tier: TierConfig) -> list[str]:
+    return [one.folder for one in tier.receive.agentless] if tier.receive else []
+
+
+def _is_local(url: str) -> bool:
+    return scheme_of(url) == "file"
+
+
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("spool.max_size of an intermediate tier", lambda t: not t.source and t.spool.max_size),
     ("forward.to with several storages, of a tier that receives", lambda t: t.receive and _storages(t) > 1),
@@ -28,7 +37,7 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("receive.layout other than 'per-client'", lambda t: t.receive and t.receive.layout != "per-client"),
     ("receive.max_size", lambda t: t.receive and t.receive.max_size),
     ("receive.retain", lambda t: t.receive and t.receive.retain != RetainConfig()),
-    ("receive.agentless", lambda t: t.receive and t.receive.agentless),
+    ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
     ("reduce.methods of an intermediate tier", lambda t: not t.source and t.forward and t.reduce.methods),
     ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),
     ("store.forget", lambda t: t.store and t.store.forget),

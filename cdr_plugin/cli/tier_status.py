@@ -70,6 +70,8 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
         _client(context, config, found)
     elif config.forward is not None:
         _queue_of_intermediate(context, config, found)
+    if config.store is None:
+        found["clients"] += _agentless(context, config)
     if found["queue"]["segments"]:
         _wait(found, "'cdr send'", sending(config, context.plugins), done.get(SENT))
     if config.store is not None:
@@ -111,13 +113,28 @@ def _client(context: Context, config: TierConfig, found: dict[str, Any]) -> None
     client = client_tier(config, context.plugins)
     segments, waiting = client.state.queue()
     found["queue"] = {"segments": segments, "bytes": waiting}
+    found["clients"].append(_row_of(client, found["last_sent"]))
+
+
+def _row_of(client: ClientTier, last_sent: str | None) -> dict[str, Any]:
     receipt = client.state.get("receipt_time")
     row = _client_row(client.name, client.enrolled_group, _open_versions(client.state), _Above(client))
     row["last_receipt"] = _moment(float(receipt)) if receipt else None
     row["resting_segments"], row["resting_bytes"] = client.state.holdings.resting()
-    contacts = [moment for moment in (row["last_receipt"], found["last_sent"]) if moment]
+    contacts = [moment for moment in (row["last_receipt"], last_sent) if moment]
     row["last_contact"] = max(contacts, default=None)
-    found["clients"].append(row)
+    return row
+
+
+def _agentless(context: Context, config: TierConfig) -> Iterator[dict[str, Any]]:
+    """The clients for which an intermediate tier makes versions; a top tier's register names its own."""
+    from cdr_plugin.assembly import client_tier
+    from cdr_plugin.config.agentless import agentless_clients
+
+    for one in agentless_clients(config):
+        client = client_tier(one, context.plugins)
+        yield _row_of(client, None)
+        client.state.close()
 
 
 def _open_versions(state: ClientState) -> Sequence[Version]:

@@ -62,6 +62,7 @@ def check_chain(config: Config, origin: Origin) -> None:
         _check_tables(tier, origin)
         _check_groups(config, tier, origin)
     _check_shared(config, origin)
+    _check_agentless(config, origin)
     _check_cycles(config, origin)
 
 
@@ -103,17 +104,35 @@ def _check_groups(config: Config, tier: TierConfig, origin: Origin) -> None:
 
 def _groups_of(config: Config, tier: TierConfig) -> set[str]:
     """Groups that the file shows to come to a tier."""
-    groups = set(tier.groups)
-    if tier.receive:
-        groups |= {agentless.group for agentless in tier.receive.agentless}
+    groups = set(tier.groups) | agentless_groups(tier)
     waiting, seen = [tier], {tier.name}
     while waiting:
         for below in config.tiers_below(waiting.pop()):
-            groups |= {below.group} if below.group else set()
+            groups |= agentless_groups(below) | ({below.group} if below.group else set())
             if below.name not in seen:
                 seen.add(below.name)
                 waiting.append(below)
     return groups
+
+
+def agentless_groups(tier: TierConfig) -> set[str]:
+    """Groups of the clients for which a tier itself makes versions."""
+    return {one.group for one in tier.receive.agentless} if tier.receive else set()
+
+
+def _check_agentless(config: Config, origin: Origin) -> None:
+    """No inbox is a folder of plain files, and no two of these belong to one client."""
+    taken = {place for tier in config.tiers.values() for place, _ in inboxes(tier)}
+    for tier in config.tiers.values():
+        clients: set[tuple[str, str]] = set()
+        for at, one in enumerate(tier.receive.agentless if tier.receive else ()):
+            root: KeyPath = ("tier", tier.name, "receive", "agentless", at)
+            if same_place(one.folder) in taken:
+                raise origin.error((*root, "folder"), "is an inbox; plain files need a folder of their own")
+            if (one.group, one.client) in clients:
+                reason = f"group {one.group} has a folder of client {one.client} already; give each its own name"
+                raise origin.error((*root, "client"), reason)
+            clients.add((one.group, one.client))
 
 
 def _check_shared(config: Config, origin: Origin) -> None:

@@ -107,6 +107,8 @@ class AgentlessConfig:
     client: Name
     group: Name
     folder: Annotated[str, Located(parse_url)]
+    ticket: Annotated[Path, Located(parse_path)] | None = None
+    """For the client; needed where the tier that gives out tickets is in another file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

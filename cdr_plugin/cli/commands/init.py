@@ -10,6 +10,7 @@ from cdr_plugin.assembly import client_facts, client_tier, groups_of, intermedia
 from cdr_plugin.cli.context import Context
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.config import TierConfig
+from cdr_plugin.config.agentless import agentless_clients
 from cdr_plugin.config.schema import Role
 from cdr_plugin.errors import NotEnrolledError, UserError
 from cdr_plugin.timezone import local_zone_name
@@ -58,14 +59,24 @@ def _init_top(context: Context, config: TierConfig) -> Iterator[str]:
     for top in top_tiers(context.config, config, context.plugins, context.output):
         yield from (f"{what} ({config.name}, group {top.group})" for what in top.init())
         top.close()
+    yield from _init_agentless(context, config)
 
 
 def _init_intermediate(context: Context, config: TierConfig) -> Iterator[str]:
     if intermediate_tier(config, context.plugins).init():
         yield f"made state and inbox of {config.name}"
+    yield from _init_agentless(context, config)
 
 
-def _init_client(context: Context, config: TierConfig) -> Iterator[str]:
+def _init_agentless(context: Context, config: TierConfig) -> Iterator[str]:
+    """The clients for which the tier itself makes versions; it enrols them like any other."""
+    for one in agentless_clients(config):
+        how = f"name a ticket for it with 'ticket' in its table [[tier.{config.name}.receive.agentless]]"
+        yield from _init_client(context, one, how)
+
+
+def _init_client(context: Context, config: TierConfig, how: str = "") -> Iterator[str]:
+    """``how``: what enrols it where no ticket is found."""
     client = client_tier(config, context.plugins)
     assert config.source is not None  # it has the client's role
     if client.init(config.source.timezone or local_zone_name()):
@@ -75,7 +86,8 @@ def _init_client(context: Context, config: TierConfig) -> Iterator[str]:
     except NotEnrolledError:
         text = _ticket_for(context, config, client)
         if text is None:
-            context.output.note(f"client {config.name}: not enrolled yet; run 'cdr enroll TICKET -T {config.name}'")
+            how = how or f"run 'cdr enroll TICKET -T {config.name}'"
+            context.output.note(f"client {config.name}: not enrolled yet; {how}")
             return
         group = client.enroll(text, client_facts(client.zone_name)).group
         yield f"made enrolment of client {config.name} in group {group}"

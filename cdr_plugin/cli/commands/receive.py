@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 
 from cdr_plugin.assembly import intermediate_tier, tier_state, top_tiers
+from cdr_plugin.cli.agentless import Collected, collecting, settling
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.work import each, every
@@ -30,10 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context) -> int:
-    stored, passed_on = ReceiveResult(), Moved()
-    waiting: list[str] = []
+    stored, passed_on, collected = ReceiveResult(), Moved(), Collected()
     receivers = [tier for tier in context.tiers if tier.receive is not None]
-    code = each(context, receivers, "receive", lambda tier: _one(context, tier, stored, passed_on, waiting))
+    code = each(context, receivers, "receive", lambda tier: _one(context, tier, stored, passed_on, collected))
     bytes_in = stored.bytes_in + passed_on.bytes
     context.output.line(
         f"took {format_bytes(bytes_in)}, stored {stored.versions_stored} versions: "
@@ -52,23 +52,24 @@ def run(context: Context) -> int:
             "bytes_out": passed_on.bytes,
             "segments_rejected": stored.rejected,
             "snapshots": stored.snapshots,
-            "waiting_for": "; ".join(waiting),
+            "versions_made": collected.versions,
+            "waiting_for": "; ".join(collected.waiting),
         }
     )
     return code
 
 
 def _one(
-    context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved, waiting: list[str]
+    context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved, collected: Collected
 ) -> int:
     policy = receiving(config, context.plugins)
     with closing(tier_state(config)) as state:
         verdict = Verdict(True) if context.options.now else policy.ask(last_done_s(state, RECEIVED))
         if not verdict.convenient:
-            waiting.append(verdict.reason)
+            collected.waiting.append(verdict.reason)
             context.output.note(f"{config.name}: {verdict.reason}")
             return NotConvenientError.exit_code if _has_arrivals(context, config) else 0
-        code = _receive(context, config, stored, passed_on)
+        code = _receive(context, config, stored, passed_on, collected)
         note_done(state, RECEIVED, time.time())
     return code
 
@@ -87,13 +88,21 @@ def _has_arrivals(context: Context, config: TierConfig) -> bool:
     return False
 
 
-def _receive(context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved) -> int:
+def _receive(
+    context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved, collected: Collected
+) -> int:
+    first = list(collecting(context, config, collected))
     if config.store is None:
-        passed_on.add(intermediate_tier(config, context.plugins).receive(context.output))
-        return 0
+        return every(context, "receive", [*first, (config.name, partial(_take, context, config, passed_on))])
     tops = top_tiers(context.config, config, context.plugins, context.output)
     jobs = [(f"{top.name}, group {top.group}", partial(_store, context, top, stored)) for top in tops]
-    return every(context, "receive", jobs)
+    return every(context, "receive", [*first, *jobs, *settling(context, config, collected)])
+
+
+def _take(context: Context, config: TierConfig, passed_on: Moved) -> int:
+    """Take in what an intermediate tier passes on."""
+    passed_on.add(intermediate_tier(config, context.plugins).receive(context.output))
+    return 0
 
 
 def _store(context: Context, top: TopTier, stored: ReceiveResult) -> int:

@@ -1,0 +1,1 @@
+"""Folders of plain files that a receiving tier backs up for clients which cannot run anything."""
