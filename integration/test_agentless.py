@@ -23,6 +23,12 @@ def write(folder: Path, **texts: str) -> None:
     os.utime(folder, (OLD_S, OLD_S))
 
 
+@pytest.fixture
+def shell(quiet_path: Path) -> Shell:
+    """At home where the folders above do not change, since trees hold them."""
+    return Shell(quiet_path)
+
+
 def configure(shell: Shell, text: str) -> None:
     (shell.folder / "cdr.toml").write_text(text)
     (shell.folder / "password").write_text("a password\n")
