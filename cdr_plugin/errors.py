@@ -5,6 +5,7 @@
     CdrError                        one line for the user, an exit code
     +-- UserError                   the user's to mend; not retried                      1
     |   +-- ConfigError             a config file: file, line, key, suggestion           1
+    |   |   +-- ConfigProblems      several of them at once; its line is that of the first
     |   +-- NoRepositoryError       nothing there that is a repository                  10
     |   +-- WrongPasswordError      no key of the repository opens with it              12
     |   +-- NotEnrolledError        a tier lacks a ticket, a key or an approval          1
@@ -28,6 +29,8 @@ which object, and what to do next; secrets never appear in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class CdrError(Exception):
     """Base of all; ``str()`` is the one line that the user sees."""
@@ -41,6 +44,14 @@ class UserError(CdrError):
 
 class ConfigError(UserError):
     """A configuration that does not hold together; names file, line and key."""
+
+
+class ConfigProblems(ConfigError):
+    """All that was found wrong with one configuration, in the order of finding."""
+
+    def __init__(self, problems: Sequence[ConfigError]) -> None:
+        super().__init__(str(problems[0]))
+        self.problems = tuple(problems)
 
 
 class NoRepositoryError(UserError):

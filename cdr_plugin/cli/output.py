@@ -111,6 +111,16 @@ class Output(Reporter):
         if self.verbose:
             self.note(text)
 
+    def problem(self, text: str) -> None:
+        """One of several errors that end the command with 1, each a whole line in itself."""
+        with self._lock:
+            self.errors += 1
+            if self.as_json:
+                message = {"message_type": "error", "error": {"message": text}, "message": text}
+                self._write_json(self._stderr, message)
+            else:
+                self._line(f"cdr: {text}")
+
     def line(self, text: str = "") -> None:
         """A line of the result for people; nothing with ``--json``. May hold line ends."""
         if not self.as_json:

@@ -87,6 +87,7 @@ COMMANDS: dict[str, Command] = {
         Command("adopt", "give a client without state a baseline from what the repository holds"),
         Command("plugins", "list plugins and which kernel is in use"),
         Command("config", "check or show the configuration"),
+        Command("graph", "draw the hierarchy of one or several configurations, and say what does not fit"),
     )
 }
 """In the order of ``cdr --help``."""

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from cdr_plugin.errors import ConfigError
 from cdr_plugin.model.quantities import show
 
-from .origin import KeyPath, Origin, nearest
+from .origin import KeyPath, Origin, collecting, nearest, raise_all
 
 C = TypeVar("C")
 
@@ -100,28 +101,38 @@ def extra_of(cls: type) -> tuple[str, Extra] | None:
 
 
 def build(cls: type[C], table: object, path: KeyPath, origin: Origin) -> C:
-    """An instance of the dataclass ``cls`` from a TOML table at ``path``; ConfigError."""
+    """An instance of the dataclass ``cls`` from a TOML table at ``path``; ConfigError, or ConfigProblems
+    with all that is wrong in it."""
     if not isinstance(table, dict):
         raise origin.error(path, f"expected a table, not {show(table)}")
     hints, extra = hints_of(cls), extra_of(cls)
     values: dict[str, Any] = {}
     others: dict[str, Any] = {}
+    problems: list[ConfigError] = []
     for key, value in table.items():
         name = _field_for(cls, key, value)
         if name is None or (extra and name == extra[0]):
             others[key] = value
         else:
-            values[name] = convert(hints[name], value, (*path, key), origin)
+            with collecting(problems):
+                values[name] = convert(hints[name], value, (*path, key), origin)
     allowed = set(extra[1].names(values)) if extra else set()
     for key, value in others.items():
-        if key not in allowed:
-            raise origin.unknown((*path, key), {*_keys(cls), *allowed})
-        if not isinstance(value, dict):
-            raise origin.error((*path, key), f"expected a table, not {show(value)}")
-    _check_missing(cls, values, path, origin)
+        with collecting(problems):
+            _check_extra(cls, allowed, value, (*path, key), origin)
+    if not problems:  # else a misspelled key would be missing as well
+        _check_missing(cls, values, path, origin)
+    raise_all(problems)
     if extra:
         values[extra[0]] = others
     return cls(**values)
+
+
+def _check_extra(cls: type, allowed: set[str], value: object, path: KeyPath, origin: Origin) -> None:
+    if path[-1] not in allowed:
+        raise origin.unknown(path, {*_keys(cls), *allowed})
+    if not isinstance(value, dict):
+        raise origin.error(path, f"expected a table, not {show(value)}")
 
 
 def convert(hint: Any, value: object, path: KeyPath, origin: Origin) -> Any:
@@ -136,15 +147,25 @@ def convert(hint: Any, value: object, path: KeyPath, origin: Origin) -> Any:
     if kind is tuple:
         _check_type(list, "a list", value, path, origin)
         item = get_args(hint)[0]
-        return tuple(convert(item, one, (*path, i), origin) for i, one in enumerate(_list(value)))
+        return tuple(_each(item, enumerate(_list(value)), path, origin).values())
     if kind is not None:  # Mapping[str, X]
         _check_type(dict, "a table", value, path, origin)
         item = get_args(hint)[1]
-        return {key: convert(item, one, (*path, key), origin) for key, one in _items(value)}
+        return _each(item, _items(value), path, origin)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, value, path, origin)
     _check_type(hint, {bool: "true or false", str: "text in quotes"}[hint], value, path, origin)
     return value
+
+
+def _each(hint: Any, values: Iterable[tuple[Any, object]], path: KeyPath, origin: Origin) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    problems: list[ConfigError] = []
+    for key, value in values:
+        with collecting(problems):
+            found[key] = convert(hint, value, (*path, key), origin)
+    raise_all(problems)
+    return found
 
 
 def _parsed(parser: Any, value: object, path: KeyPath, origin: Origin) -> Any:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdr_plugin.errors import UserError
+from cdr_plugin.errors import ConfigError, UserError
 
-from .origin import KeyPath, Origin
+from .origin import KeyPath, Origin, collecting, raise_all
 from .places import same_place
 from .schema import TierConfig
 
@@ -57,13 +57,20 @@ def inboxes(tier: TierConfig) -> Iterator[tuple[str, KeyPath]]:
 
 
 def check_chain(config: Config, origin: Origin) -> None:
-    """ConfigError for what no hierarchy can be."""
+    """ConfigError for what no hierarchy can be, ConfigProblems for several such things."""
+    problems: list[ConfigError] = []
     for tier in config.tiers.values():
-        _check_tables(tier, origin)
-        _check_groups(config, tier, origin)
-    _check_shared(config, origin)
-    _check_agentless(config, origin)
-    _check_cycles(config, origin)
+        with collecting(problems):
+            _check_tables(tier, origin)
+            _check_tickets(tier, origin)
+            _check_groups(config, tier, origin)
+    with collecting(problems):
+        _check_shared(config, origin)
+    with collecting(problems):
+        _check_agentless(config, origin)
+    with collecting(problems):
+        _check_cycles(config, origin)
+    raise_all(problems)
 
 
 def _check_tables(tier: TierConfig, origin: Origin) -> None:
@@ -88,6 +95,16 @@ def _table_conflict(tier: TierConfig) -> tuple[tuple[str, ...], str] | None:
     if tier.groups and not tier.receive:
         return ("group",), "groups belong to a tier that receives; for a client write group = \"NAME\""
     return None
+
+
+def _check_tickets(tier: TierConfig, origin: Origin) -> None:
+    forward = tier.forward
+    if forward is None or not forward.ticket:
+        return
+    queues = len(forward.to) if forward.mode == "all" else 1
+    if len(forward.ticket) != queues:
+        reason = f"names {len(forward.ticket)} tickets for {queues} storages; give one for each, in the same order"
+        raise origin.error(("tier", tier.name, "forward", "ticket"), reason)
 
 
 def _check_groups(config: Config, tier: TierConfig, origin: Origin) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from cdr_plugin.model.quantities import show
 
 from .build import build
 from .chain import Config, check_chain
-from .origin import Origin
+from .origin import Origin, collecting, raise_all
 from .places import parse_name
 from .schema import TierConfig
 
@@ -50,23 +50,55 @@ def find_config() -> Path:
 
 def parse_config(text: str, file: Path) -> Config:
     """The configuration in ``text``, with ``file`` (absolute) for messages and relative paths."""
+    loaded = parse_leniently(text, file)
+    raise_all(loaded.problems)
+    return loaded.config
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A file as far as it could be understood: tiers without a fault of their own, and all that is wrong."""
+
+    config: Config
+    origin: Origin
+    problems: tuple[ConfigError, ...]
+
+
+def load_leniently(file: Path) -> Loaded:
+    """What can be said of ``file`` (absolute). Raises nothing: a file that cannot be read is a problem."""
+    try:
+        text = read_text(file)
+    except ConfigError as error:
+        return Loaded(Config(file, {}), Origin(file, ""), (error,))
+    return parse_leniently(text, file)
+
+
+def parse_leniently(text: str, file: Path) -> Loaded:
+    """As ``parse_config``, and raises nothing."""
+    origin, problems = Origin(file, text), list[ConfigError]()
+    config = Config(file, {})
+    with collecting(problems):
+        for name, table in _tables(text, origin, problems).items():
+            with collecting(problems):
+                config.tiers[name] = _tier(name, table, origin)
+        # Of tiers that cannot be built nothing is expected, so that no message follows from another.
+        check_chain(config, origin)
+    return Loaded(config, origin, tuple(problems))
+
+
+def _tables(text: str, origin: Origin, problems: list[ConfigError]) -> dict[str, Any]:
+    """The tables of the tiers by name."""
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _syntax_error(error, text, file) from None
-    origin = Origin(file, text)
-    for key in document:
-        if key != "tier":
-            raise origin.unknown((key,), ["tier"])
-    config = Config(file, _tiers(document.get("tier"), origin))
-    check_chain(config, origin)
-    return config
-
-
-def _tiers(tables: object, origin: Origin) -> dict[str, TierConfig]:
-    if not isinstance(tables, dict) or not tables:
-        raise origin.error((), "no tier; a file needs at least one [tier.NAME]")
-    return {name: _tier(name, table, origin) for name, table in tables.items()}
+        raise _syntax_error(error, text, origin.file) from None
+    problems += [origin.unknown((key,), ["tier"]) for key in document if key != "tier"]
+    tables = document.get("tier")
+    if isinstance(tables, dict) and tables:
+        return tables
+    if problems:
+        return {}
+    raise origin.error((), "no tier; a file needs at least one [tier.NAME]")
 
 
 def _tier(name: str, table: object, origin: Origin) -> TierConfig:

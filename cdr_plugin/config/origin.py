@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from cdr_plugin.errors import ConfigError
+from cdr_plugin.errors import ConfigError, ConfigProblems
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 """Keys from the root of the file; an int counts the tables of an array of tables."""
@@ -40,6 +41,23 @@ class Origin:
         near = nearest(str(path[-1]), known)
         advice = f"did you mean '{near}'?" if near else f"known here: {', '.join(known) or 'nothing'}"
         return self.error(path, f"unknown key; {advice}")
+
+
+@contextmanager
+def collecting(found: list[ConfigError]) -> Iterator[None]:
+    """What is raised inside is put to what was found before, and the caller goes on with the next thing."""
+    try:
+        yield
+    except ConfigProblems as error:
+        found += error.problems
+    except ConfigError as error:
+        found.append(error)
+
+
+def raise_all(found: Sequence[ConfigError]) -> None:
+    """ConfigError, or ConfigProblems for several; nothing for none."""
+    if found:
+        raise found[0] if len(found) == 1 else ConfigProblems(found)
 
 
 def nearest(text: str, known: Iterable[str]) -> str | None:

@@ -11,23 +11,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 
-from cdr_plugin.errors import ConfigError
-
 from .places import same_place
 from .schema import TierConfig
 
 
 def queues_of(tier: TierConfig) -> Iterator[TierConfig]:
-    """The tier itself, or a tier for each of its storages; ConfigError when its tickets do not match them."""
+    """The tier itself, or a tier for each of its storages; loading has seen to it that their tickets match them."""
     forward = tier.forward
     if forward is None or forward.mode != "all" or len(forward.to) == 1:
         yield tier
         return
-    if forward.ticket and len(forward.ticket) != len(forward.to):
-        raise ConfigError(
-            f"tier {tier.name}: forward.ticket names {len(forward.ticket)} tickets for {len(forward.to)} storages; "
-            "give one for each, in the same order"
-        )
     for at, url in enumerate(forward.to):
         one = replace(forward, to=(url,), mode="first-reachable", ticket=forward.ticket[at : at + 1])
         slug = sha256(same_place(url).encode()).hexdigest()[:8]

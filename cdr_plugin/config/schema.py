@@ -116,6 +116,9 @@ class ReceiveConfig:
     """``receive``: the inboxes of a tier."""
 
     inbox: Urls
+    seen_as: Urls = ()
+    """The same inboxes as tiers below name them from other machines: a mount, an address. For drawing and
+    checking several files together; nothing is opened under these names."""
     layout: Literal["per-client", "per-group", "shared"] = "per-client"
     when: When = field(default_factory=dict)
     max_size: Size | None = None

@@ -12,15 +12,18 @@ from typing import Any
 from cdr_plugin.errors import ConfigError, PluginError
 from cdr_plugin.model.quantities import show
 
-from .origin import KeyPath, Origin
+from .origin import KeyPath, Origin, collecting, raise_all
 
 
 def build_when(table: object, path: KeyPath, origin: Origin) -> Mapping[str, Any]:
     """The conditions of a ``when`` table, each checked; ConfigError."""
     if not isinstance(table, dict):
         raise origin.error(path, f"expected a table of conditions, not {show(table)}")
+    problems: list[ConfigError] = []
     for name, value in table.items():
-        _check(name, value, (*path, name), origin)
+        with collecting(problems):
+            _check(name, value, (*path, name), origin)
+    raise_all(problems)
     return table
 
 

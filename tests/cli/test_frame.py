@@ -238,9 +238,9 @@ def test_config_check_tells_the_chain(config: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("addition", "said"),
     [
-        ("[tier.laptop.reduce]\nmethods = ['lzma9']\n", "tier.laptop.reduce (lzma9): no plugin provides the reduction"),
-        ("[tier.laptop.reduce.zstd]\nlevel = 40\n", "tier.laptop.reduce (zstd): reduce.zstd: level must be"),
-        ("[tier.hq.group.legal]\ninbox = 'gopher://x'\n", "tier.hq.group.legal.inbox: no plugin provides"),
+        ("[tier.laptop.reduce]\nmethods = ['lzma9']\n", "12: tier.laptop.reduce.methods: no plugin provides the"),
+        ("[tier.laptop.reduce.zstd]\nlevel = 40\n", "11: tier.laptop.reduce.zstd: reduce.zstd: level must be"),
+        ("[tier.hq.group.legal]\ninbox = 'gopher://x'\n", "12: tier.hq.group.legal.inbox: no plugin provides"),
     ],
 )
 def test_config_check_asks_the_plugins(
@@ -248,7 +248,44 @@ def test_config_check_asks_the_plugins(
 ) -> None:
     config.write_text(CONFIG + addition)
     assert main(["-c", str(config), "config", "check"]) == 1
-    assert capsys.readouterr().err.startswith(f"cdr: {config}: {said}")
+    assert capsys.readouterr().err.startswith(f"cdr: {config}:{said}")
+
+
+def test_config_check_names_every_problem_and_the_first_is_what_other_commands_say(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(CONFIG.replace("paths", "pathes") + "[tier.hq.forward]\nto = 3\n[tier.laptop.spol]\n")
+    assert main(["-c", str(config), "config", "check"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ", 2)[2].partition(";")[0] for line in said] == [
+        "tier.laptop.source.pathes: unknown key",
+        "tier.laptop.spol: unknown key",
+        "tier.hq.forward.to: expected a storage URL or a path, not 3",
+    ]
+    assert main(["-c", str(config), "status"]) == 1
+    assert capsys.readouterr().err.splitlines() == said[:1]
+    assert main(["-c", str(config), "config", "check", "--json"]) == 1
+    told = capsys.readouterr()
+    assert [json.loads(line)["message"] for line in told.err.splitlines()] == [line[5:] for line in said]
+    assert json.loads(told.out)["problems"] == [line[5:] for line in said]
+
+
+def test_config_check_of_several_files_says_whether_they_fit(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    laptop, hq = config.parent / "laptop.toml", config.parent / "hq.toml"
+    start = CONFIG.index("[tier.hq")
+    laptop.write_text(CONFIG[:start])
+    hq.write_text(CONFIG[start:] + "[tier.hq.group.legal]\n")
+    assert main(["config", "check", str(laptop), str(hq), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["files"] == [str(laptop), str(hq)]
+    assert [(tier["name"], tier["from"]) for tier in summary["tiers"]] == [("laptop", []), ("hq", ["laptop"])]
+    laptop.write_text(CONFIG[:start].replace("inbox", "outbox"))
+    assert main(["config", "check", str(laptop), str(hq)]) == 1
+    assert "tier.laptop.forward.to: no inbox of these files is" in capsys.readouterr().err
+    assert main(["config", "check", str(laptop)]) == 0
+    assert "note: " in capsys.readouterr().err
 
 
 def test_config_show_prints_a_file_that_means_the_same(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,8 @@ def test_each_queue_has_its_own_state_and_ticket_and_the_client_one_name(tmp_pat
     assert [queue.state for queue in queues_of(other_order)] == [second.state, first.state]
 
 
-def test_tickets_must_match_the_storages(tmp_path: Path) -> None:
-    tier = client(tmp_path, '["/a", "/b"]', 'mode = "all"\nticket = "/t1"')
-    with pytest.raises(ConfigError, match=r"forward\.ticket names 1 tickets for 2 storages"):
-        list(queues_of(tier))
+@pytest.mark.parametrize(("mode", "count"), [("all", 2), ("first-reachable", 1)])
+def test_tickets_must_match_the_storages(tmp_path: Path, mode: str, count: int) -> None:
+    tickets = ["/t"] * (3 - count)
+    with pytest.raises(ConfigError, match=f"ticket: names {3 - count} tickets for {count} storages; give one for each"):
+        client(tmp_path, '["/a", "/b"]', f'mode = "{mode}"\nticket = {tickets}')

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_table
-from cdr_plugin.config import Config, TierConfig
-from cdr_plugin.errors import ConfigError, PluginError, UserError
+from cdr_plugin.config import Config
+from cdr_plugin.errors import UserError
 
 if TYPE_CHECKING:
-    from cdr_plugin.contracts import Settings
-    from cdr_plugin.plugins import Plugins
+    from cdr_plugin.hierarchy.members import Hierarchy, Member
 
-HELP = """check: say whether the configuration is sound and the plugins that it needs are there.
+HELP = """check: say whether the configuration is sound and the plugins and tickets that it needs are there.
+Every problem that can be found is named, with file, line and key. Several FILEs are checked as well for
+whether they fit together: what is forwarded must arrive, in a group that is there.
 show: print the configuration in force, with all defaults."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("check", "show"))
+    files_help = "check: these instead of the configuration"
+    parser.add_argument("files", nargs="*", default=[], type=Path, metavar="FILE", help=files_help)
 
 
 def run(context: Context) -> int:
@@ -31,6 +33,8 @@ def run(context: Context) -> int:
 def _show(context: Context) -> int:
     from cdr_plugin.config.effective import as_document, as_toml
 
+    if context.options.files:
+        raise UserError("config show: name the one file with -c FILE")
     config = Config(context.config.path, {tier.name: tier for tier in context.tiers})
     context.output.document({"config": str(config.path), **as_document(config)})
     context.output.line(f"# {config.path}\n{as_toml(config)}".rstrip("\n"))
@@ -38,48 +42,31 @@ def _show(context: Context) -> int:
 
 
 def _check(context: Context) -> int:
-    config = context.config
-    for tier in context.tiers:
-        _check_plugins(tier, config, context.plugins)
-    rows = [_row(tier, config) for tier in context.tiers]
+    from cdr_plugin.cli.configurations import joined, report
+    from cdr_plugin.hierarchy.findings import Severity, findings
+
+    hierarchy = joined(context)
+    files = [str(file.origin.file) for file in hierarchy.files]
+    found = list(findings(hierarchy, context.plugins, is_whole=len(files) > 1, is_here=True))
+    code = report(context, found)
+    chosen = [one for one in hierarchy.members if not context.options.tiers or one.tier.name in context.options.tiers]
+    rows = [_row(member, hierarchy) for member in chosen]
     keys = ("name", "role", "from", "to")
     tiers = [dict(zip(keys, row, strict=True)) for row in rows]
-    context.output.summary({"config": str(config.path), "tiers": tiers})
-    shown = [(name, role, ", ".join(below), ", ".join(above)) for name, role, below, above in rows]
-    context.output.line(f"{config.path}: sound\n\n{format_table(('tier', 'role', 'from', 'to'), shown)}")
-    return 0
+    problems = [finding.text for finding in found if finding.severity is Severity.ERROR]
+    context.output.summary({"config": files[0], "files": files, "tiers": tiers, "problems": problems})
+    if code == 0:
+        shown = [(name, role, ", ".join(below), ", ".join(above)) for name, role, below, above in rows]
+        sound = "\n".join(f"{file}: sound" for file in files)
+        context.output.line(f"{sound}\n\n{format_table(('tier', 'role', 'from', 'to'), shown)}")
+    return code
 
 
-def _row(tier: TierConfig, config: Config) -> tuple[str, str, list[str], list[str]]:
-    below = [other.name for other in config.tiers_below(tier)]
-    above = [other.name for other in config.tiers_above(tier)]
+def _row(member: Member, hierarchy: Hierarchy) -> tuple[str, str, list[str], list[str]]:
+    tier = member.tier
+    below = [other.id for other in hierarchy.below(member)]
+    above = [other.id for other in hierarchy.above(member)]
     places = list(tier.forward.to) if tier.forward else []
     if tier.store:
         places = [tier.store.repository]
-    return tier.name, tier.role.value, below, above or places
-
-
-def _check_plugins(tier: TierConfig, config: Config, plugins: Plugins) -> None:
-    """ConfigError that names the key whose plugin is missing or refuses its settings."""
-    for key, find in _needs(tier, plugins):
-        try:
-            find()
-        except (PluginError, UserError) as error:
-            raise ConfigError(f"{config.path}: tier.{tier.name}.{key}: {error}") from None
-
-
-def _needs(tier: TierConfig, plugins: Plugins) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Keys of a tier that name plugins, and what finds each."""
-    for name in tier.reduce.methods:
-        yield f"reduce ({name})", partial(_encoder, plugins, name, tier.reduce.settings.get(name, {}))
-    urls = [("forward.to", url) for url in (tier.forward.to if tier.forward else ())]
-    urls += [("receive.inbox", url) for url in (tier.receive.inbox if tier.receive else ())]
-    urls += [(f"group.{name}.inbox", url) for name, group in tier.groups.items() for url in group.inbox]
-    for key, url in urls:
-        yield key, partial(plugins.transport_plugin, url)
-    if tier.store:
-        yield "store.format", partial(plugins.repository_format, tier.store.format)
-
-
-def _encoder(plugins: Plugins, name: str, settings: Settings) -> object:
-    return plugins.reduction_method(name).encoder(settings)
+    return member.id, tier.role.value, below, above or places

@@ -1,0 +1,1 @@
+"""A hierarchy that several configuration files describe together: joining, checking, drawing."""
