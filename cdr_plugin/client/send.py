@@ -19,12 +19,14 @@ from cdr_plugin.client.adoption import take_baseline
 from cdr_plugin.client.answers import answer_wanted
 from cdr_plugin.client.catalogs import remove_old_catalogs
 from cdr_plugin.client.receipts import apply_receipt, read_receipt_in
+from cdr_plugin.client.resealing import reseal_waiting
 from cdr_plugin.client.room import Room, SpoolFullError, free_files
 from cdr_plugin.client.rows import SegmentRow
 from cdr_plugin.client.spooler import spool_path
 from cdr_plugin.client.standing import read_standings
 from cdr_plugin.client.states import SegmentEvent, SegmentState
-from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.client.tier import ENROLLED_AFTER, ClientTier
+from cdr_plugin.client.tier_keys import read_keys_of_tier
 from cdr_plugin.contracts import Transport, Verdict
 from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError, RemoteError, StorageFullError
 from cdr_plugin.files import exclusive
@@ -141,6 +143,7 @@ class Sender:
 
     def begin(self) -> None:
         """Take in what was answered, and put what it asks for in front of the queue."""
+        reseal_waiting(self._client, self._reporter)
         self._take_answers()
         self._send_enrolment()
         self._answer_wanted()
@@ -175,6 +178,7 @@ class Sender:
 
     def _read_receipts(self) -> None:
         """Each storage may hold one; the newest says all that matters."""
+        read_keys_of_tier(self._client, self._storages.values(), self._folder, self._reporter)
         found: list[Receipt | None] = []
         self._each(lambda _, place: found.append(read_receipt_in(self._client, place, self._folder, self._reporter)))
         newest = max((receipt for receipt in found if receipt is not None), key=lambda r: r.serial, default=None)
@@ -197,9 +201,11 @@ class Sender:
                 self._reporter.note(f"{self._client.name}: {taken.text}")
 
     def _send_enrolment(self) -> None:
-        """Until the first receipt shows that the tier knows us; the same request does no harm twice."""
+        """Until the first receipt since the ticket shows that the tier knows us; the same request does no harm
+        twice."""
         request = self._state.get("enrolment")
-        if request is not None and self._state.get("receipt_serial") is None:
+        receipt, before = self._state.get("receipt_serial") or b"", self._state.get(ENROLLED_AFTER) or b""
+        if request is not None and receipt == before:
             # Over one that a broken storage may have torn: it would be refused for ever.
             self._storage.put(enrolment_name(self._folder, request), request, overwrite=True)
 

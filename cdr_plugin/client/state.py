@@ -163,6 +163,18 @@ class ClientState(TierState):
         ).fetchone()
         return row[0] if row[0] is None else int(row[0])
 
+    def reseal(
+        self, parcel: int, parcel_id: bytes, secret: bytes, sealed: Iterable[tuple[SegmentRow, int, bytes]]
+    ) -> None:
+        """Segments of a parcel were sealed anew, under another ID: their rows, new sizes and hashes. They wait."""
+        with self._db.transaction() as db:
+            db.execute("UPDATE parcels SET id=?, secret=? WHERE ord=?", (parcel_id, secret, parcel))
+            for row, size, sha256 in sealed:
+                db.execute(
+                    "UPDATE segments SET size=?, sha256=?, state=? WHERE parcel=? AND idx=?",
+                    (size, sha256, SEGMENT.next(row.state, SegmentEvent.RETURN), parcel, row.index),
+                )
+
     def lose(self, segment: SegmentRow) -> None:
         """Its object will not be taken: it leaves the queue, and what it held is wanted, or repeated.
 

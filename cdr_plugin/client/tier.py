@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from cdr_plugin.client.state import ClientState
 from cdr_plugin.errors import ConfigError, NotEnrolledError, PluginError, UserError
 
+ENROLLED_AFTER = "enrolled_after"
+"""Fact of the state: serial of the last receipt before the ticket was adopted, empty when there was none."""
+RESEAL = "reseal"
+"""Fact of the state: what waits is sealed to keys that the tier above does not have any more."""
+
 # Keys and tickets need the crypto library, 60 ms to import, which 'cdr status' does without.
 if TYPE_CHECKING:
     from cdr_plugin.baseline import Baseline
@@ -69,13 +74,20 @@ class ClientTier:
 
     @cached_property
     def ticket(self) -> Ticket:
-        """The ticket that was adopted; NotEnrolledError before ``cdr enroll``."""
+        """The ticket that was adopted, with the keys that its issuer has now; NotEnrolledError before ``cdr
+        enroll``."""
+        from cdr_plugin.client.tier_keys import with_newest_keys
         from cdr_plugin.identity.ticket import read_ticket
 
         text = self.state.get("ticket")
         if text is None:
             raise NotEnrolledError(f"client {self.name}: not enrolled; run 'cdr enroll TICKET'")
-        return read_ticket(text.decode(), now_s=0)  # its expiry binds enrolment, not use
+        # Its expiry binds enrolment, not use.
+        return with_newest_keys(read_ticket(text.decode(), now_s=0), self.state)
+
+    def forget_ticket(self) -> None:
+        """It is read anew when it is next asked for."""
+        self.__dict__.pop("ticket", None)
 
     @property
     def enrolled_group(self) -> str:
@@ -112,7 +124,9 @@ class ClientTier:
         return made
 
     def enroll(self, text: str, facts: Mapping[str, str]) -> Ticket:
-        """Adopt a ticket: remember it and the request that answers it, which ``send`` delivers."""
+        """Adopt a ticket: remember it and the request that answers it, which ``send`` delivers. Of another issuer
+        than before: the tier above lost its keys, so what waits is to be sealed anew."""
+        from cdr_plugin.client.tier_keys import FORGOTTEN
         from cdr_plugin.identity.ticket import read_ticket, request_enrolment
 
         ticket = read_ticket(text, now_s=time.time())
@@ -120,14 +134,23 @@ class ClientTier:
             raise ConfigError(
                 f"client {self.name}: the ticket is for group {ticket.group!r}, the configuration says {self.group!r}"
             )
-        old = self.state.get("ticket")
-        if old is not None and read_ticket(old.decode(), now_s=0).group != ticket.group:
+        old = self.ticket if self.state.get("ticket") is not None else None
+        if old is not None and old.group != ticket.group:
             raise UserError(f"client {self.name}: enrolled in another group already; a move needs a new state folder")
         sealing = self.identity.sealing_key(ticket.group, create=True).public
         request = request_enrolment(
             ticket, self.identity.signing, sealing, name=self.name, facts=facts, issued_s=int(time.time())
         )
-        self.state.put({"ticket": text, "enrolment": request, "group": ticket.group})
+        self.state.put(
+            {
+                "ticket": text,
+                "enrolment": request,
+                "group": ticket.group,
+                ENROLLED_AFTER: self.state.get("receipt_serial") or b"",
+                RESEAL: b"1" if old is not None and old.issuer != ticket.issuer else self.state.get(RESEAL) or b"",
+                **FORGOTTEN,
+            }
+        )
         self.__dict__["ticket"] = ticket
         return ticket
 

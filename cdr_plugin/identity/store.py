@@ -2,38 +2,50 @@
 
 ::
 
-    identity.key           version and suite, then the signing key
-    sealing-GROUP.keys     sealing keys of one group, oldest first
+    identity.key           version and suite, then the signing key; from version 2 on a line for each key before it
+    sealing-GROUP.keys     sealing keys of one group, oldest first; of one that was dropped, its fingerprint
 
 Old sealing keys stay until nothing sealed to them remains. Files appear whole or not at all.
 """
 
 from __future__ import annotations
 
+import binascii
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from cdr_plugin.errors import ConfigError, FormatError, NotEnrolledError, UserError
+from cdr_plugin.identity.codec import encode
 from cdr_plugin.identity.keys import DEFAULT_SUITE, KemSuite, SealingKey, SigningKey
+from cdr_plugin.identity.succession import MAX_PREDECESSORS, Predecessor, name_successor
 from cdr_plugin.identity.wire import check_group
 
-_IDENTITY = "identity.key"
+IDENTITY_FILE = "identity.key"
 _FIRST_LINE = "cdr-identity 1 "
+_FIRST_LINE_2 = "cdr-identity 2 "
+"""Of an identity whose signing key has predecessors: a program of before refuses it, instead of losing them."""
+_PREDECESSOR = "cdr-sign-predecessor "
+_DROPPED = "cdr-seal-dropped "
 _MAX_KEY_FILE_BYTES = 1024 * 1024
 
 
 class Identity:
     """The keys of one tier. Used by one thread at a time; several processes may share the folder."""
 
-    def __init__(self, folder: Path, suite: KemSuite, signing: SigningKey) -> None:
+    def __init__(
+        self, folder: Path, suite: KemSuite, signing: SigningKey, predecessors: Sequence[Predecessor] = ()
+    ) -> None:
         self.folder = folder
         self.suite = suite
         """The one KEM suite of this identity: it makes and opens no other."""
         self.signing = signing
+        self.predecessors = tuple(predecessors)
+        """Signing keys of before, oldest first; only their public halves are kept."""
 
     @classmethod
     def create(cls, folder: Path, suite: KemSuite = DEFAULT_SUITE) -> Identity:
@@ -45,22 +57,28 @@ class Identity:
             raise ConfigError(f"identity {folder}: cannot make the folder: {error.strerror}") from None
         signing = SigningKey.generate()
         with _locked(folder):
-            if (folder / _IDENTITY).exists():
+            if (folder / IDENTITY_FILE).exists():
                 raise UserError(f"identity {folder}: there is one already; remove it yourself if it may go")
-            _write_private(folder / _IDENTITY, f"{_FIRST_LINE}{suite.label}\n{signing.to_text()}\n")
+            _write_private(folder / IDENTITY_FILE, f"{_FIRST_LINE}{suite.label}\n{signing.to_text()}\n")
         return cls(folder, suite, signing)
+
+    @classmethod
+    def parse(cls, folder: Path, text: str) -> Identity:
+        """What stands in ``identity.key``; FormatError."""
+        first, *lines = text.splitlines()[: MAX_PREDECESSORS + 3] or [""]
+        suites = {line + suite.label: suite for suite in KemSuite for line in (_FIRST_LINE, _FIRST_LINE_2)}
+        if first not in suites or not lines or (len(lines) > 1) != first.startswith(_FIRST_LINE_2):
+            raise FormatError(f"identity {folder}: {IDENTITY_FILE} starts with {first[:40]!r}: not readable here")
+        predecessors = [_predecessor(line) for line in lines[1:]]
+        return cls(folder, suites[first], SigningKey.from_text(lines[0]), predecessors)
 
     @classmethod
     def load(cls, folder: Path) -> Identity:
         """NotEnrolledError when there is none, ConfigError when others could read it."""
-        text = _read_private(folder / _IDENTITY)
+        text = _read_private(folder / IDENTITY_FILE)
         if text is None:
             raise NotEnrolledError(f"identity {folder}: not there; run 'cdr init'")
-        first, _, signing = text.partition("\n")
-        suites = {_FIRST_LINE + suite.label: suite for suite in KemSuite}
-        if first not in suites:
-            raise FormatError(f"identity {folder}: {_IDENTITY} starts with {first[:40]!r}: not readable here")
-        return cls(folder, suites[first], SigningKey.from_text(signing))
+        return cls.parse(folder, text)
 
     def sealing_key(self, group: str, *, create: bool = False) -> SealingKey:
         """The newest key of ``group``; without one a new one if ``create``, else NotEnrolledError."""
@@ -73,33 +91,104 @@ class Identity:
 
     def sealing_keys(self, group: str) -> list[SealingKey]:
         """All keys of ``group``, newest first; empty when there are none."""
-        text = _read_private(self._group_file(group))
-        if text is None:
-            return []
-        keys = [SealingKey.from_text(line) for line in text.splitlines()]
+        return self.parse_sealing_keys(group, "\n".join(self._key_lines(group)))
+
+    def parse_sealing_keys(self, group: str, text: str) -> list[SealingKey]:
+        """Those in the text of a group's file, newest first; FormatError."""
+        lines = [line for line in text.splitlines() if not line.startswith(_DROPPED)]
+        keys = [SealingKey.from_text(line) for line in lines]
         if any(key.suite is not self.suite for key in keys):
             raise FormatError(f"identity {self.folder}: a key of {group} is not of suite {self.suite.label}")
         return keys[::-1]
+
+    def has_rotated(self, group: str) -> bool:
+        """Has any key that clients of ``group`` know been replaced, ever?"""
+        return bool(self.predecessors) or len(self._key_lines(group)) > 1
 
     def rotate_sealing_key(self, group: str) -> SealingKey:
         """A new newest key of ``group``; the older ones still open what was sealed to them."""
         return self._add_key(group, only_first=False)
 
+    def drop_old_sealing_keys(self, group: str) -> int:
+        """Only the newest key of ``group`` is left, nothing that was sealed to another can be opened any more; how
+        many went."""
+        with _locked(self.folder):
+            *old, newest = self._key_lines(group)
+            kept = [line if line.startswith(_DROPPED) else _dropped(line) for line in old]
+            dropped = sum(not line.startswith(_DROPPED) for line in old)
+            if dropped:
+                _write_private(self._group_file(group), "".join(f"{line}\n" for line in (*kept, newest)))
+            return dropped
+
+    def rotate_signing_key(self) -> Identity:
+        """The same identity with a new signing key, which the one of before has signed and which takes its place in
+        one step. UserError after ``MAX_PREDECESSORS`` of them."""
+        with _locked(self.folder):
+            found = Identity.load(self.folder)
+            if len(found.predecessors) == MAX_PREDECESSORS:
+                raise UserError(f"identity {self.folder}: {MAX_PREDECESSORS} keys came before; make a new identity")
+            signing = SigningKey.generate()
+            predecessors = (*found.predecessors, name_successor(found.signing, signing.public))
+            lines = [f"{_FIRST_LINE_2}{found.suite.label}", signing.to_text(), *map(_predecessor_line, predecessors)]
+            _write_private(self.folder / IDENTITY_FILE, "".join(f"{line}\n" for line in lines))
+            return Identity(self.folder, found.suite, signing, predecessors)
+
     def groups(self) -> list[str]:
         """Groups that this identity has keys for, sorted."""
-        return sorted(p.name[len("sealing-") : -len(".keys")] for p in self.folder.glob("sealing-*.keys"))
+        return sorted(group_of_file(p.name) or "" for p in self.folder.glob("sealing-*.keys"))
+
+    def files(self) -> dict[str, bytes]:
+        """The key files by name, as of one moment; ConfigError when others could read them."""
+        with _locked(self.folder):
+            names = [IDENTITY_FILE, *(path.name for path in self.folder.glob("sealing-*.keys"))]
+            texts = {name: _read_private(self.folder / name) for name in names}
+        return {name: text.encode() for name, text in texts.items() if text is not None}
 
     def _add_key(self, group: str, *, only_first: bool) -> SealingKey:
         with _locked(self.folder):
             keys = self.sealing_keys(group)
             if keys and only_first:
                 return keys[0]
-            keys.insert(0, SealingKey.generate(self.suite))
-            _write_private(self._group_file(group), "".join(key.to_text() + "\n" for key in reversed(keys)))
-            return keys[0]
+            key = SealingKey.generate(self.suite)
+            lines = [*self._key_lines(group), key.to_text()]
+            _write_private(self._group_file(group), "".join(f"{line}\n" for line in lines))
+            return key
+
+    def _key_lines(self, group: str) -> list[str]:
+        """Oldest first, those that stand for dropped keys among them."""
+        return (_read_private(self._group_file(group)) or "").splitlines()
 
     def _group_file(self, group: str) -> Path:
         return self.folder / f"sealing-{check_group(group)}.keys"
+
+
+def group_of_file(name: str) -> str | None:
+    """The group whose sealing keys a file of this name holds; None for other files."""
+    return name.removeprefix("sealing-").removesuffix(".keys") if _is_group_file(name) else None
+
+
+def _is_group_file(name: str) -> bool:
+    return name.startswith("sealing-") and name.endswith(".keys")
+
+
+def _predecessor_line(one: Predecessor) -> str:
+    return f"{_PREDECESSOR}{b64encode(one.key + one.signature).decode()}"
+
+
+def _predecessor(line: str) -> Predecessor:
+    try:
+        if not line.startswith(_PREDECESSOR):
+            raise ValueError
+        raw = b64decode(line.removeprefix(_PREDECESSOR), validate=True)
+    except (binascii.Error, ValueError):
+        raise FormatError(f"{IDENTITY_FILE}: a line starting with {_PREDECESSOR!r} is expected or damaged") from None
+    found = Predecessor(key=raw[:32], signature=raw[32:])
+    encode(found, IDENTITY_FILE)  # which checks the lengths
+    return found
+
+
+def _dropped(line: str) -> str:
+    return f"{_DROPPED}{SealingKey.from_text(line).public.fingerprint.hex()}"
 
 
 @contextmanager

@@ -113,6 +113,8 @@ class Ticket:
     chunker: Mapping[str, str | int]
     inboxes: Sequence[str]
     abilities: Sequence[str] = ()
+    issued_s: int = field(default=0, compare=False)
+    """Of one that was read: when it was issued, in seconds since 1970."""
 
     SECRET_BYTES: ClassVar[int] = 32
 
@@ -178,6 +180,7 @@ def read_ticket(text: str, *, now_s: float) -> Ticket:
         chunker=body.chunker,
         inboxes=tuple(body.inboxes),
         abilities=tuple(body.abilities),
+        issued_s=document.issued_s,
     )
 
 
@@ -260,14 +263,24 @@ def open_enrolment(
     tier: VerifyKey,
     now_s: float,
     accept: Accept = _anybody,
+    former: Sequence[VerifyKey] = (),
 ) -> Enrolment:
-    """A request sealed to one of ``keys`` and addressed to ``tier``. It proves that the client holds
-    its signing key; whether its secret is good is for ``Register.redeem`` to say."""
+    """A request sealed to one of ``keys`` and addressed to ``tier``, or to one of the keys that it had before
+    (``former``): a ticket outlives them. It proves that the client holds its signing key; whether its secret is
+    good is for ``Register.redeem`` to say."""
     signed = unseal_document(data, keys=keys, kind=_ENROLMENT, group=group)
-    document = open_document(
-        signed, kind=_ENROLMENT, signer=accept, group=group, addressee=tier.fingerprint, now_s=now_s
-    )
-    return _enrolment(document, group)
+
+    def opened_as(addressee: VerifyKey) -> Document:
+        return open_document(
+            signed, kind=_ENROLMENT, signer=accept, group=group, addressee=addressee.fingerprint, now_s=now_s
+        )
+
+    for key in former:
+        try:
+            return _enrolment(opened_as(key), group)
+        except AuthenticationError:
+            continue
+    return _enrolment(opened_as(tier), group)
 
 
 def _enrolment(document: Document, group: str) -> Enrolment:

@@ -9,6 +9,7 @@
     answers/FOLDER/standing
     answers/FOLDER/enrolment
     answers/FOLDER/policy
+    answers/FOLDER/keys                 the keys of the tier that answers, after it changed one
     answers/FOLDER/baseline             manifest of what an adoption gives the client
     answers/FOLDER/baseline-NUMBER      its parts: 8 hex digits
 
@@ -33,7 +34,7 @@ ANSWERS = "answers"
 _NAME = re.compile(
     r"clients/(?P<client>[0-9a-f]{32})/"
     r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
-    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|enrolment|policy|baseline)"
+    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|enrolment|policy|baseline|keys)"
     r"|answers/(?P<given>[0-9a-f]{32})/baseline-(?P<part>[0-9a-f]{8})",
     re.ASCII,
 ).fullmatch
@@ -47,6 +48,7 @@ class Answer(StrEnum):
     ENROLMENT = "enrolment"
     POLICY = "policy"
     BASELINE = "baseline"
+    KEYS = "keys"
 
 
 @dataclass(frozen=True, slots=True)

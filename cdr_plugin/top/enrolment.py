@@ -24,6 +24,7 @@ def admit_clients(top: TopTier, inbox: Inbox, reporter: Reporter) -> list[Client
                 keys=top.identity.sealing_keys(top.group),
                 group=top.group,
                 tier=top.identity.signing.public,
+                former=[one.verify_key for one in top.identity.predecessors],
                 now_s=time.time(),
             )
             _check_folder(name, folder_id(enrolment.client, top.group))

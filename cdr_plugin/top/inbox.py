@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import FormatError, RemoteError
+from cdr_plugin.errors import FormatError, NotFoundError, RemoteError
 from cdr_plugin.parcel.naming import CLIENTS, EnrolmentName, HeadName, SegmentName, parse_name
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
@@ -119,6 +119,16 @@ class Inboxes:
             with self.using(inbox):
                 found.append(list_inbox(inbox, self._reporter))
         return found
+
+    def lack(self, name: str, homes: Iterable[Transport]) -> bool:
+        """Is the object absent from one of ``homes``? The storage lost it, or the inbox is a new one."""
+        for inbox in self.reachable(homes):
+            with self.using(inbox):
+                try:
+                    inbox.stat(name)
+                except NotFoundError:
+                    return True
+        return False
 
     def delete(self, arrival: Arrival) -> None:
         """Remove every copy that can be reached; what stays is known as taken when it is listed again."""

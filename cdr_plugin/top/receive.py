@@ -21,6 +21,7 @@ from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
 from cdr_plugin.top.intake import Arrival
+from cdr_plugin.top.keys import publish_keys
 from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.sender import SenderPass, Work
 from cdr_plugin.top.state import ClientRows, VersionState
@@ -54,6 +55,7 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
     for listing in listings:
         with inboxes.using(listing.transport):
             admit_clients(top, listing, reporter)
+    publish_keys(top, inboxes, listings)
     work = list(_jobs(top, inboxes, listings, reporter))
     if not work and not top.state.get(_PASS):
         return False

@@ -12,7 +12,6 @@ from collections.abc import Container, Iterable, Sequence
 from hashlib import sha256
 
 from cdr_plugin.contracts import StoredVersion, Transport
-from cdr_plugin.errors import NotFoundError
 from cdr_plugin.identity.register import Client, ClientState, SenderKind
 from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.parcel.limits import MAX_STANDING_VERSIONS
@@ -73,7 +72,7 @@ def _publish(
     name = answer_name(folder_id(client.key, top.group), Answer.STANDING)
     said = f"standing:{client.fingerprint.hex()}"
     digest = sha256(standing.body()).digest()
-    if top.state.get(said) == digest and not (look and _is_gone(name, inboxes, homes)):
+    if top.state.get(said) == digest and not (look and inboxes.lack(name, homes)):
         return
     standing = Standing(
         top.state.next_serial(said), standing.repository, standing.number, standing.record, standing.tree,
@@ -92,14 +91,3 @@ def _publish(
             inbox.put(name, data, overwrite=True)
     if not inboxes.failures:
         top.state.put({said: digest})
-
-
-def _is_gone(name: str, inboxes: Inboxes, homes: Sequence[Transport]) -> bool:
-    """Is the object absent from one of the client's inboxes? The storage lost it, or the inbox is a new one."""
-    for inbox in inboxes.reachable(homes):
-        with inboxes.using(inbox):
-            try:
-                inbox.stat(name)
-            except NotFoundError:
-                return True
-    return False

@@ -1,0 +1,91 @@
+"""Learning that the tier above has new keys, so that the next parcel is sealed to the newest.
+
+Read before receipts, which the newest key may have signed. What is adopted is durable before anything is sealed to
+it; segments that were sealed before stay as they are: the tier keeps its older keys for them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.contracts import Transport
+from cdr_plugin.errors import AuthenticationError, IntegrityError, NotFoundError, RemoteError
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
+from cdr_plugin.identity.keys import SealingPublicKey, VerifyKey, short
+from cdr_plugin.identity.ticket import Ticket
+from cdr_plugin.parcel.naming import Answer, answer_name
+from cdr_plugin.parcel.tier_keys import TierKeys, read_tier_keys
+from cdr_plugin.reporter import Reporter
+from cdr_plugin.tier_state import TierState
+
+SIGNING, SEALING, SERIAL = "tier_signing", "tier_sealing", "tier_keys_serial"
+"""Facts of the client's state: what replaces the ticket's keys, as text, and the document that said so."""
+
+FORGOTTEN = {SIGNING: "", SEALING: "", SERIAL: ""}
+"""A new ticket has the keys of its day."""
+
+
+def with_newest_keys(ticket: Ticket, state: TierState) -> Ticket:
+    """The ticket with the keys that its issuer told us since, if any."""
+    signing, sealing = state.get(SIGNING), state.get(SEALING)
+    if not signing or not sealing:
+        return ticket
+    issuer = VerifyKey.from_text(signing.decode())
+    return replace(ticket, issuer=issuer, sealing=SealingPublicKey.from_text(sealing.decode()))
+
+
+def read_keys_of_tier(client: ClientTier, storages: Iterable[Transport], folder: str, reporter: Reporter) -> None:
+    """Adopt the newest keys that any of the storages has, if they are newer than those that are known."""
+    found = []
+    for storage in storages:
+        try:
+            found.append(_read_in(client, storage, folder, reporter))
+        except RemoteError as error:
+            reporter.note(f"client {client.name}: {error}; the keys of the tier above are read another time")
+    newest = max((keys for keys in found if keys is not None), key=lambda keys: keys.serial, default=None)
+    if newest is not None:
+        _adopt(client, newest, reporter)
+
+
+def _read_in(client: ClientTier, storage: Transport, folder: str, reporter: Reporter) -> TierKeys | None:
+    """The keys in a storage, when they are newer than what is known; else None."""
+    name, ticket = answer_name(folder, Answer.KEYS), client.ticket
+    try:
+        keys = read_tier_keys(
+            storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
+            keys=client.identity.sealing_keys(ticket.group),
+            trusted=ticket.issuer,
+            client=client.identity.signing.public,
+            group=ticket.group,
+            now_s=time.time(),
+        )
+        if keys.sealing.suite is not ticket.sealing.suite:
+            raise AuthenticationError(
+                f"keys: a sealing key of suite {keys.sealing.suite.label}, the ticket says {ticket.sealing.suite.label}"
+            )
+    except NotFoundError:
+        return None
+    except IntegrityError as error:
+        reporter.error(name, "receive", f"{error}; ignored")
+        return None
+    return keys if _is_newer(client, keys) else None
+
+
+def _is_newer(client: ClientTier, keys: TierKeys) -> bool:
+    """Storage may replay what was said before the ticket, or before what was adopted last."""
+    return keys.serial > int(client.state.get(SERIAL) or b"0") and keys.issued_s >= client.ticket.issued_s
+
+
+def _adopt(client: ClientTier, keys: TierKeys, reporter: Reporter) -> None:
+    before = client.ticket
+    facts = {SIGNING: keys.signing.text, SEALING: keys.sealing.text, SERIAL: str(keys.serial)}
+    client.state.put(facts)
+    client.forget_ticket()
+    if (keys.signing, keys.sealing) != (before.issuer, before.sealing):
+        reporter.note(
+            f"client {client.name}: the tier above has a new key; what is made from now on is sealed to "
+            f"{short(keys.sealing.fingerprint)}"
+        )

@@ -1,0 +1,62 @@
+"""Telling clients that a key of this tier was replaced, until each has been told.
+
+Nothing is said by a tier that never replaced a key: its tickets say all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+
+from cdr_plugin.contracts import Transport
+from cdr_plugin.identity.register import Client, ClientState
+from cdr_plugin.identity.wire import frame
+from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
+from cdr_plugin.parcel.tier_keys import write_tier_keys
+from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of
+from cdr_plugin.top.tier import TopTier
+
+
+def publish_keys(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox]) -> None:
+    """Write the keys into the inboxes of every approved client that was not told yet, or has sent something since
+    and would not find them there. Before any receipt, which the newest key signs."""
+    if not top.identity.has_rotated(top.group):
+        return
+    digest = _digest(top)
+    for client in top.register.clients(top.group):
+        folder = folder_id(client.key, top.group)
+        homes = homes_of(folder, inboxes, listings)
+        if client.state is ClientState.APPROVED:
+            has_sent = any(listing.segments(folder) for listing in listings)
+            _publish(top, client, answer_name(folder, Answer.KEYS), digest, inboxes, homes, look=has_sent)
+
+
+def _digest(top: TopTier) -> bytes:
+    """Equal as long as clients are to be told the same."""
+    signing, sealing = top.identity.signing.public, top.identity.sealing_key(top.group).public
+    return sha256(frame(b"keys", signing.fingerprint, sealing.fingerprint)).digest()
+
+
+def _publish(
+    top: TopTier, client: Client, name: str, digest: bytes, inboxes: Inboxes, homes: Sequence[Transport], *, look: bool
+) -> None:
+    """The note of what was said is made behind the saying, and only when no inbox was left out."""
+    said = f"keys:{client.fingerprint.hex()}"
+    if top.state.get(said) == digest and not (look and inboxes.lack(name, homes)):
+        return
+    data = write_tier_keys(
+        top.state.next_serial(said),
+        top.identity.sealing_key(top.group).public,
+        top.identity.signing,
+        top.identity.predecessors,
+        client=client.key,
+        sealing=client.sealing,
+        group=top.group,
+        issued_s=int(time.time()),
+    )
+    for inbox in inboxes.reachable(homes):
+        with inboxes.using(inbox):
+            inbox.put(name, data, overwrite=True)
+    if not inboxes.failures:
+        top.state.put({said: digest})

@@ -1,0 +1,179 @@
+"""What can be lost of a tier, and the way back from each loss, by the commands that docs/operating.md names.
+
+Each ends with stock restic's check of every byte, and with the tree that restic itself makes of the same files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.compare import assert_same_tree
+
+from .command import Shell
+from .hosts import Hierarchy, files_in
+from .in_process import run_in_process
+
+PASS = {"CDR_PASSPHRASE": "correct horse battery staple"}
+
+
+@pytest.fixture
+def hierarchy(quiet_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hierarchy:
+    run_in_process(monkeypatch)
+    return Hierarchy(quiet_path, branched=True).init()
+
+
+@pytest.fixture
+def alice(hierarchy: Hierarchy) -> Shell:
+    return with_a_version(hierarchy, "alice")
+
+
+@pytest.fixture
+def bob(hierarchy: Hierarchy) -> Shell:
+    return with_a_version(hierarchy, "bob")
+
+
+def with_a_version(hierarchy: Hierarchy, name: str) -> Shell:
+    client = hierarchy.client(name, source='timezone = "UTC"')
+    files_in(client.folder / "files", kept=f"kept by {name}\n" * 2000, word="one")
+    client.cdr("backup")
+    hierarchy.deliver(client)
+    return client
+
+
+def captured(client: Shell, word: str = "two") -> dict[str, Any]:
+    """A version whose files have changed since: nobody but the spool has what is in it."""
+    files_in(client.folder / "files", word=word * 1000)
+    made = client.json("backup")
+    files_in(client.folder / "files", word=f"after {word}")
+    return made
+
+
+def lose(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+def states(client: Shell) -> list[tuple[int, str]]:
+    (shown,) = client.json("status")["tiers"][0]["clients"]
+    return [(one["number"], one["state"]) for one in shown["versions"]]
+
+
+def assert_well(hierarchy: Hierarchy, *clients: Shell, versions: int) -> None:
+    """Another version of each arrives too, without a complaint; ``versions`` of each are there then."""
+    for client in clients:
+        files_in(client.folder / "files", last="the last word")
+        client.cdr("backup")
+        for _ in range(2):
+            assert client.cdr("send").err == ""
+            hierarchy.deliver(client)
+        assert states(client)[-1][1] == "committed"
+        assert client.json("status")["tiers"][0]["queue"] == {"segments": 0, "bytes": 0}
+        _assert_trees(hierarchy, client, versions)
+    hierarchy.repository().check()
+
+
+def _assert_trees(hierarchy: Hierarchy, client: Shell, versions: int) -> None:
+    repository, name = hierarchy.repository(), client.folder.name
+    files = client.folder / "files"
+    repository.restic("backup", "--host", "oracle", "--force", files)
+    found = repository.snapshots()
+    own = [one for one in found if one["hostname"] == name]
+    oracle = [one for one in found if one["hostname"] == "oracle"]
+    assert len(own) == versions
+    assert own[-1]["tree"] == oracle[-1]["tree"]
+    repository.restic("forget", oracle[-1]["id"])
+    out = hierarchy.folder / "out"
+    repository.restic("restore", own[-1]["id"], "--target", out)
+    assert_same_tree(files, out / files.relative_to("/"))
+    lose(out)
+
+
+def words(hierarchy: Hierarchy, client: Shell) -> list[str]:
+    """The first word of the file ``word`` in each version of the client, oldest first."""
+    repository = hierarchy.repository()
+    own = [one for one in repository.snapshots() if one["hostname"] == client.folder.name]
+    return [repository.restic("dump", one["id"], f"{client.folder}/files/word").out[:3] for one in own]
+
+
+# --- an intermediate tier ---
+
+
+@pytest.mark.parametrize("has_received", [False, True])
+def test_an_intermediate_tier_whose_state_is_lost_is_made_anew(
+    hierarchy: Hierarchy, alice: Shell, has_received: bool
+) -> None:
+    captured(alice)
+    alice.cdr("send")
+    if has_received:
+        hierarchy.branch.cdr("receive")
+    lose(hierarchy.branch.folder / "state")
+    hierarchy.branch.cdr("init")
+    for _ in range(2):
+        hierarchy.deliver()
+    assert states(alice) == [(2, "committed")]
+    assert words(hierarchy, alice) == ["one", "two"]
+    assert_well(hierarchy, alice, versions=3)
+
+
+def test_an_intermediate_tier_and_its_inbox_may_be_replaced_by_a_new_machine(
+    hierarchy: Hierarchy, alice: Shell
+) -> None:
+    captured(alice)
+    alice.cdr("send")
+    lose(hierarchy.branch.folder / "state", hierarchy.folder / "storage" / "branch")
+    hierarchy.branch.cdr("init")
+    for _ in range(3):
+        hierarchy.deliver()
+    assert states(alice) == [(2, "committed")]
+    assert words(hierarchy, alice) == ["one", "two"]
+    assert_well(hierarchy, alice, versions=3)
+
+
+# --- the top tier ---
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_top_tier_whose_state_is_lost_makes_it_again(hierarchy: Hierarchy, alice: Shell, arrived: bool) -> None:
+    captured(alice)
+    if arrived:
+        alice.cdr("send")
+        hierarchy.branch.cdr("receive")
+        hierarchy.branch.cdr("send")
+    lose(hierarchy.hq.folder / "state")
+    hierarchy.hq.cdr("receive")
+    for _ in range(2):
+        hierarchy.deliver()
+    assert words(hierarchy, alice) == ["one", "two"]
+    assert_well(hierarchy, alice, versions=3)
+
+
+@pytest.mark.parametrize("way", ["captured", "in the branch", "in the inbox"])
+@pytest.mark.parametrize("state_is_lost", [False, True])
+def test_without_its_identity_a_top_tier_issues_new_tickets_and_gets_what_was_under_way(
+    hierarchy: Hierarchy, alice: Shell, way: str, state_is_lost: bool
+) -> None:
+    captured(alice)
+    if way != "captured":
+        alice.cdr("send")
+        hierarchy.branch.cdr("receive")
+    if way == "in the inbox":
+        hierarchy.branch.cdr("send")
+    lose(hierarchy.hq.folder / "identity", *[hierarchy.hq.folder / "state"] * state_is_lost)
+    hierarchy.hq.cdr("init")
+    hierarchy.enroll(alice)
+    for _ in range(2):
+        alice.cdr("send")
+        hierarchy.branch.cdr("receive")
+        hierarchy.branch.cdr("send")
+        hierarchy.hq.run("true")
+        main_code = hierarchy.hq.cdr("receive", code=1 if way != "captured" and _ == 0 else 0)
+        del main_code
+        hierarchy.branch.cdr("send")
+        alice.cdr("send")
+    assert states(alice) == [(2, "committed")]
+    assert words(hierarchy, alice) == ["one", "two"]
+    assert_well(hierarchy, alice, versions=3)
