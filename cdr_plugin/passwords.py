@@ -48,28 +48,53 @@ def read_new_password(file: Path | None) -> str:
     return password
 
 
+def read_passphrase(
+    file: Path | None, command: str | None, *, new: bool = False, environment: Mapping[str, str] = os.environ
+) -> str:
+    """The passphrase of an export: from a file or a command, else ``CDR_PASSPHRASE``, else a terminal, typed twice
+    where it is ``new``; UserError."""
+    if file is not None and command is not None:
+        raise UserError("both a passphrase file and a passphrase command are given; choose one")
+    if file is not None:
+        return _from_file(file, "passphrase")
+    if command is not None:
+        return _from_command(command, "passphrase")
+    if environment.get("CDR_PASSPHRASE"):
+        return environment["CDR_PASSPHRASE"]
+    if not _on_terminal():
+        raise UserError(
+            "no passphrase: give --passphrase-file or --passphrase-command, or set CDR_PASSPHRASE; "
+            "there is no terminal to ask for it"
+        )
+    passphrase = _checked(getpass.getpass("passphrase: "), "passphrase")
+    if new and getpass.getpass("the same again: ") != passphrase:
+        raise UserError("the two passphrases differ; nothing was written")
+    return passphrase
+
+
 def _on_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _from_file(path: Path) -> str:
+def _from_file(path: Path, secret: str = "password") -> str:
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_PASSWORD_BYTES)
     except OSError as error:
-        raise UserError(f"password file {path}: {error.strerror}") from None
-    what = f"password file {path}"
+        raise UserError(f"{secret} file {path}: {error.strerror}") from None
+    what = f"{secret} file {path}"
     return _checked(_decoded(data, what), what)
 
 
-def _from_command(command: str) -> str:
+def _from_command(command: str, secret: str = "password") -> str:
     try:
         done = subprocess.run(shlex.split(command), stdout=subprocess.PIPE, check=True)
     except subprocess.CalledProcessError as error:  # whose text holds the command, and that a secret perhaps
-        raise UserError(f"password command failed with exit code {error.returncode}") from None
+        raise UserError(f"{secret} command failed with exit code {error.returncode}") from None
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"password command failed: {error}") from None
-    return _checked(_decoded(done.stdout[:_MAX_PASSWORD_BYTES], "password command"), "password command")
+        raise UserError(f"{secret} command failed: {error}") from None
+    what = f"{secret} command"
+    return _checked(_decoded(done.stdout[:_MAX_PASSWORD_BYTES], what), what)
 
 
 def _decoded(data: bytes, what: str) -> str:
@@ -85,5 +110,5 @@ def _decoded(data: bytes, what: str) -> str:
 
 def _checked(password: str, what: str) -> str:
     if not password:
-        raise UserError(f"{what}: it is empty; a repository needs a password")
+        raise UserError(f"{what}: it is empty; a repository, or an export, needs one")
     return password

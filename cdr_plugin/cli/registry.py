@@ -84,6 +84,7 @@ COMMANDS: dict[str, Command] = {
         Command("tag", "change tags of versions"),
         Command("repair", "mend a damaged repository as far as possible"),
         Command("copy", "copy versions into another repository"),
+        Command("identity", "the keys of a tier: show, export, rotate, recover"),
         Command("adopt", "give a client without state a baseline from what the repository holds"),
         Command("plugins", "list plugins and which kernel is in use"),
         Command("config", "check or show the configuration"),

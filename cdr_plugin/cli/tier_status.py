@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cdr_plugin.convenience import RECEIVED, SENT, Convenience, last_done_s, receiving, sending
 from cdr_plugin.errors import CdrError, FormatError
+from cdr_plugin.identity.exported import last_export
 from cdr_plugin.model.times import parse_time
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def tier_status(context: Context, config: TierConfig) -> dict[str, Any]:
         "ask_again": None,
         "last_sent": None,
         "last_received": None,
+        "identity_exported": None,
+        "identity_changed": False,
         "clients": [],
     }
     try:
@@ -66,6 +69,8 @@ def tier_status(context: Context, config: TierConfig) -> dict[str, Any]:
 def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     done = _last_done(config)
     found["last_sent"], found["last_received"] = _moment(done.get(SENT)), _moment(done.get(RECEIVED))
+    if (export := last_export(config.state, config.identity)) is not None:
+        found["identity_exported"], found["identity_changed"] = _moment(export.made_s), not export.is_current
     if config.source is not None:
         _client(context, config, found)
     elif config.forward is not None:

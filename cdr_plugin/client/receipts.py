@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from cdr_plugin.client.room import free_files, remove_files
 from cdr_plugin.client.state import ClientState, SegmentRow, blob_key
 from cdr_plugin.client.states import SegmentEvent, SegmentState, VersionState
-from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.client.tier import OLDER_KEYS_UNTIL, RESEAL, ClientTier
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
@@ -115,7 +115,11 @@ def _send_again(state: ClientState, row: SegmentRow, rejected: RejectedSegment |
     what is in it, what it held is sent anew."""
     name = segment_label(row.parcel_id, row.index)
     reason = rejected.reason if rejected else "it did not arrive"
-    if row.held and not (rejected is not None and rejected.object == row.sha256):
+    if row.held and row.parcel_ord <= int(state.get(OLDER_KEYS_UNTIL) or b"0") and rejected is not None:
+        reporter.error(name, "send", f"{reason}; it may be sealed to an older key, and is sealed anew")
+        state.advance([row], SegmentEvent.RETURN)
+        state.put({RESEAL: "1"})
+    elif row.held and not (rejected is not None and rejected.object == row.sha256):
         reporter.error(name, "send", f"{reason}; it is sent again")
         state.advance([row], SegmentEvent.RETURN)
     else:

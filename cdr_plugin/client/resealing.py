@@ -1,4 +1,4 @@
-"""Sealing anew what waits, after the tier above lost its keys and a new ticket has others.
+"""Sealing anew what waits, after the tier above lost its keys and a new ticket has others, or dropped an older key.
 
 What was sealed before can be opened by nobody above, but here: the client keeps the keys of its own parcels. Each
 parcel that has something on its way gets a new ID and key, and its segments hold the same records as before:
@@ -14,7 +14,7 @@ from cdr_plugin.client.room import remove_files
 from cdr_plugin.client.spooler import spool_path
 from cdr_plugin.client.state import SegmentRow
 from cdr_plugin.client.states import SegmentState
-from cdr_plugin.client.tier import RESEAL, ClientTier
+from cdr_plugin.client.tier import OLDER_KEYS_UNTIL, RESEAL, ClientTier
 from cdr_plugin.errors import IntegrityError, NotConvenientError
 from cdr_plugin.files import exclusive, write_durably
 from cdr_plugin.parcel.segment import Parcel, ParcelSecret, reopen_own_segment
@@ -29,7 +29,7 @@ def reseal_waiting(client: ClientTier, reporter: Reporter) -> None:
     try:
         with exclusive(client.state_folder / "backup.lock", f"backup of {client.name}"):
             _reseal_all(client, reporter)
-            client.state.put({RESEAL: ""})
+            client.state.put({RESEAL: "", OLDER_KEYS_UNTIL: ""})
     except NotConvenientError as error:
         reporter.note(f"{client.name}: {error}; what waits is sealed anew later")
 

@@ -143,8 +143,8 @@ class Sender:
 
     def begin(self) -> None:
         """Take in what was answered, and put what it asks for in front of the queue."""
-        reseal_waiting(self._client, self._reporter)
         self._take_answers()
+        reseal_waiting(self._client, self._reporter)
         self._send_enrolment()
         self._answer_wanted()
 

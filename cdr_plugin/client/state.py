@@ -97,6 +97,10 @@ class ClientState(TierState):
             )
         return int(cursor.lastrowid or 0)
 
+    def newest_parcel(self) -> int:
+        """Order of the parcel that was opened last; 0 before the first."""
+        return int(self._db.connection.execute("SELECT COALESCE(MAX(ord), 0) FROM parcels").fetchone()[0])
+
     def secret_of(self, parcel: int) -> bytes:
         """ID and key of a parcel, see ``ParcelSecret``."""
         row = self._db.connection.execute("SELECT secret FROM parcels WHERE ord=?", (parcel,)).fetchone()

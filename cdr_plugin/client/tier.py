@@ -17,6 +17,8 @@ ENROLLED_AFTER = "enrolled_after"
 """Fact of the state: serial of the last receipt before the ticket was adopted, empty when there was none."""
 RESEAL = "reseal"
 """Fact of the state: what waits is sealed to keys that the tier above does not have any more."""
+OLDER_KEYS_UNTIL = "older_keys_until"
+"""Fact of the state: parcels up to this one were sealed before the tier above told us a newer key."""
 
 # Keys and tickets need the crypto library, 60 ms to import, which 'cdr status' does without.
 if TYPE_CHECKING:
@@ -148,6 +150,7 @@ class ClientTier:
                 "group": ticket.group,
                 ENROLLED_AFTER: self.state.get("receipt_serial") or b"",
                 RESEAL: b"1" if old is not None and old.issuer != ticket.issuer else self.state.get(RESEAL) or b"",
+                OLDER_KEYS_UNTIL: b"",
                 **FORGOTTEN,
             }
         )

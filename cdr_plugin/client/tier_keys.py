@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
-from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.client.tier import OLDER_KEYS_UNTIL, ClientTier
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import AuthenticationError, IntegrityError, NotFoundError, RemoteError
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
@@ -82,6 +82,8 @@ def _is_newer(client: ClientTier, keys: TierKeys) -> bool:
 def _adopt(client: ClientTier, keys: TierKeys, reporter: Reporter) -> None:
     before = client.ticket
     facts = {SIGNING: keys.signing.text, SEALING: keys.sealing.text, SERIAL: str(keys.serial)}
+    if keys.sealing != before.sealing:
+        facts[OLDER_KEYS_UNTIL] = str(client.state.newest_parcel())
     client.state.put(facts)
     client.forget_ticket()
     if (keys.signing, keys.sealing) != (before.issuer, before.sealing):

@@ -27,7 +27,7 @@ def publish_keys(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox]) -> N
     for client in top.register.clients(top.group):
         folder = folder_id(client.key, top.group)
         homes = homes_of(folder, inboxes, listings)
-        if client.state is ClientState.APPROVED:
+        if client.state is ClientState.APPROVED and not client.via:  # else it seals to that tier, not to us
             has_sent = any(listing.segments(folder) for listing in listings)
             _publish(top, client, answer_name(folder, Answer.KEYS), digest, inboxes, homes, look=has_sent)
 

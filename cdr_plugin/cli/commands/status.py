@@ -51,7 +51,10 @@ def _waits(tier: dict[str, Any]) -> str:
 
 def _did(tier: dict[str, Any]) -> str:
     told = (("last sent", tier["last_sent"]), ("last received", tier["last_received"]))
-    return "".join(f"; {what} {_ago(age_of(moment))}" for what, moment in told if moment)
+    said = "".join(f"; {what} {_ago(age_of(moment))}" for what, moment in told if moment)
+    if tier["identity_changed"]:
+        return f"{said}; its keys changed since 'cdr identity export'"
+    return said
 
 
 def _rows(client: dict[str, Any]) -> Iterator[tuple[object, ...]]:

@@ -1,0 +1,145 @@
+"""Putting an export back on a machine that has lost its tier, or on a new one.
+
+Everything is checked before anything is written. Then a marker, all files whole and durable, ``identity.key`` last:
+there is an identity only when all that belongs to it is there. A run that was killed leaves the marker, by which the
+next one knows what lies there for its own and writes it again.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from cdr_plugin.errors import FormatError, UnknownVersionError, UserError
+from cdr_plugin.files import storage_error, sync_folder, write_durably
+from cdr_plugin.identity import register
+from cdr_plugin.identity.export_file import Export, StateFacts
+from cdr_plugin.identity.exporting import REGISTER_FILE, STATE_FILE
+from cdr_plugin.identity.store import IDENTITY_FILE, Identity, group_of_file
+from cdr_plugin.identity.succession import check_succession
+from cdr_plugin.identity.wire import is_name
+
+_MARKER = ".recovering"
+_STATE_FOLDER = re.compile(r"\.|[A-Za-z0-9_][A-Za-z0-9._-]{0,127}").fullmatch
+_SHAPE = re.compile(r"CREATE (TABLE|(UNIQUE )?INDEX) [^;]*", re.IGNORECASE).fullmatch
+
+
+def recover(export: Export, identity_folder: Path, state_folder: Path) -> list[Path]:
+    """Write it all; the files that were written. UserError when anything of it is there already, FormatError and
+    UnknownVersionError when the export cannot be used: then nothing was changed."""
+    plan = _plan(export, identity_folder, state_folder)
+    marker = identity_folder / _MARKER
+    _refuse_existing(plan, marker)
+    for folder in dict.fromkeys(path.parent for path, _ in plan):
+        _make_folder(folder)
+    write_durably(marker, b"")
+    for path, data in plan:
+        write_durably(path, data)
+    _remove(marker)
+    return [path for path, _ in plan]
+
+
+def _plan(export: Export, identity_folder: Path, state_folder: Path) -> list[tuple[Path, bytes]]:
+    """What is to be written where, in this order, all of it checked."""
+    files = dict(export.files)
+    own = files.pop(IDENTITY_FILE, b"")
+    identity = Identity.parse(identity_folder, _text(IDENTITY_FILE, own))
+    if identity.predecessors:
+        check_succession(identity.predecessors, identity.signing.public, identity.predecessors[0].verify_key)
+    for name, data in files.items():
+        _check_file(identity, name, data)
+    states = [(state_folder / name / STATE_FILE, _database(name, state)) for name, state in export.states.items()]
+    of_identity = [(identity_folder / name, data) for name, data in sorted(files.items())]
+    return [*states, *of_identity, (identity_folder / IDENTITY_FILE, own)]
+
+
+def _check_file(identity: Identity, name: str, data: bytes) -> None:
+    group = group_of_file(name)
+    if group is not None and is_name(group):
+        if not identity.parse_sealing_keys(group, _text(name, data)):
+            raise FormatError(f"identity export: {name} holds no key")
+    elif name == REGISTER_FILE:
+        _check_register(data)
+    else:
+        raise UnknownVersionError(f"identity export: {name[:80]!r} is not known; made by a newer cdr, upgrade")
+
+
+def _check_register(data: bytes) -> None:
+    try:
+        with closing(sqlite3.connect(":memory:")) as db:
+            db.deserialize(data)
+            (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        raise FormatError(f"identity export: its register is damaged: {error}") from None
+    if verdict != "ok":
+        raise FormatError(f"identity export: its register is damaged: {verdict}")
+    if version > register.SCHEMA_VERSION:
+        raise UnknownVersionError(f"identity export: its register has version {version}; made by a newer cdr, upgrade")
+
+
+def _database(name: str, state: StateFacts) -> bytes:
+    """A state as it was when it was made, with the facts."""
+    if _STATE_FOLDER(name) is None:
+        raise FormatError(f"identity export: {name[:80]!r} is no folder of a state")
+    if not all(map(_SHAPE, state.schema)):
+        raise FormatError(f"identity export: the state in {name!r} has a shape that no state has")
+    try:
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+            for statement in state.schema:
+                db.execute(statement)
+            db.executemany("INSERT INTO meta VALUES (?, ?)", sorted(state.facts.items()))
+            db.execute(f"PRAGMA user_version={int(state.version)}")
+            return bytes(db.serialize())
+    except sqlite3.Error as error:
+        raise FormatError(f"identity export: the state in {name!r} cannot be made: {error}") from None
+
+
+def _text(name: str, data: bytes) -> str:
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        raise FormatError(f"identity export: {name} is not text") from None
+
+
+def _refuse_existing(plan: list[tuple[Path, bytes]], marker: Path) -> None:
+    """A key that is there counts always, all else unless a run that was killed has left it."""
+    *others, (identity, data) = plan
+    if identity.exists():
+        if marker.exists() and identity.read_bytes() == data:
+            return  # killed behind its last step
+        raise UserError(f"{identity}: there is an identity already; move it away yourself if it may go")
+    if marker.exists():
+        return
+    for path, _ in others:
+        for there in _with_logs(path):
+            if there.exists():
+                raise UserError(f"{there}: it is there already; move it away yourself if it may go")
+
+
+def _with_logs(path: Path) -> Iterator[Path]:
+    """A database would take the log of another one for its own."""
+    yield path
+    if path.suffix == ".db":
+        yield from (path.with_name(f"{path.name}-{log}") for log in ("wal", "shm"))
+
+
+def _make_folder(folder: Path) -> None:
+    """It is there, for its owner alone, after a power cut too."""
+    missing = [folder, *folder.parents]
+    missing = [path for path in missing if not path.exists()]
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        for path in missing:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
+def _remove(marker: Path) -> None:
+    marker.unlink(missing_ok=True)
+    sync_folder(marker.parent)
