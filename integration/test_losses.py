@@ -165,15 +165,163 @@ def test_without_its_identity_a_top_tier_issues_new_tickets_and_gets_what_was_un
     lose(hierarchy.hq.folder / "identity", *[hierarchy.hq.folder / "state"] * state_is_lost)
     hierarchy.hq.cdr("init")
     hierarchy.enroll(alice)
+    alice.cdr("send")
+    hierarchy.branch.cdr("receive")
+    hierarchy.branch.cdr("send")
+    hierarchy.hq.cdr("receive", code=0 if way == "captured" else 1)  # what was sealed to the lost key is named
     for _ in range(2):
-        alice.cdr("send")
-        hierarchy.branch.cdr("receive")
-        hierarchy.branch.cdr("send")
-        hierarchy.hq.run("true")
-        main_code = hierarchy.hq.cdr("receive", code=1 if way != "captured" and _ == 0 else 0)
-        del main_code
-        hierarchy.branch.cdr("send")
-        alice.cdr("send")
+        hierarchy.deliver()
     assert states(alice) == [(2, "committed")]
     assert words(hierarchy, alice) == ["one", "two"]
     assert_well(hierarchy, alice, versions=3)
+
+
+def exported(host: Shell, name: str = "kept") -> Path:
+    """The file that an operator keeps away from the machine."""
+    made = host.json("identity", "export", name, **PASS)
+    kept = host.folder.parent / f"{host.folder.name}.{name}"
+    (host.folder / name).rename(kept)
+    assert made["bytes"] == kept.stat().st_size
+    assert kept.stat().st_mode & 0o777 == 0o600
+    return kept
+
+
+def test_the_identity_of_a_top_tier_comes_back_from_its_export(hierarchy: Hierarchy, alice: Shell) -> None:
+    """Also after rotations, with a parcel under way that was sealed before them."""
+    captured(alice)
+    alice.cdr("send")
+    hierarchy.hq.cdr("identity", "rotate", "--signing")
+    hierarchy.hq.cdr("identity", "rotate", "--group", "legal")
+    kept = exported(hierarchy.hq)
+    before = hierarchy.hq.json("identity", "show")
+    lose(hierarchy.hq.folder / "identity")
+    hierarchy.hq.cdr("identity", "recover", kept, **PASS)
+    assert hierarchy.hq.json("identity", "show") == before
+    assert hierarchy.hq.json("init")["made"] == []
+    for _ in range(2):
+        hierarchy.deliver()
+    assert words(hierarchy, alice) == ["one", "two"]
+    assert_well(hierarchy, alice, versions=3)
+
+
+def test_who_enrolled_after_the_export_needs_a_new_ticket_and_keeps_its_name(
+    hierarchy: Hierarchy, alice: Shell
+) -> None:
+    kept = exported(hierarchy.hq)
+    bob = with_a_version(hierarchy, "bob")
+    captured(bob)
+    lose(hierarchy.hq.folder / "identity")
+    hierarchy.hq.cdr("identity", "recover", kept, **PASS)
+    bob.cdr("send")
+    hierarchy.branch.cdr("receive")
+    hierarchy.branch.cdr("send")
+    assert "unknown sender" in hierarchy.hq.cdr("receive").err
+    hierarchy.enroll(bob)
+    for _ in range(2):
+        hierarchy.deliver()
+    assert words(hierarchy, bob) == ["one", "two"]
+    assert_well(hierarchy, alice, versions=2)
+    assert_well(hierarchy, bob, versions=3)
+
+
+def test_a_new_machine_becomes_the_top_tier_with_export_configuration_and_repository(
+    hierarchy: Hierarchy, alice: Shell, bob: Shell
+) -> None:
+    """The inbox is lost with the old one."""
+    kept = exported(hierarchy.hq)
+    for client in (alice, bob):
+        captured(client)
+        client.cdr("send")
+    hierarchy.branch.cdr("receive")
+    hierarchy.branch.cdr("send")
+    hq = hierarchy.hq.folder
+    saved = [hq / name for name in ("cdr.toml", "legal.password", "repository-legal")]
+    for path in saved:
+        path.rename(hierarchy.folder / f"saved-{path.name}")
+    lose(hq, hierarchy.folder / "storage" / "hq")
+    hq.mkdir()
+    for path in saved:
+        (hierarchy.folder / f"saved-{path.name}").rename(path)
+    assert "run 'cdr init' next" in hierarchy.hq.cdr("identity", "recover", kept, **PASS).out
+    assert "adopted repository" in hierarchy.hq.cdr("init").out
+    for _ in range(3):
+        hierarchy.deliver()
+    for client in (alice, bob):
+        assert states(client) == [(2, "committed")]
+        assert words(hierarchy, client) == ["one", "two"]
+        assert_well(hierarchy, client, versions=3)
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_without_its_register_a_top_tier_issues_new_tickets_and_clients_keep_their_names(
+    hierarchy: Hierarchy, alice: Shell, bob: Shell, under_way: bool
+) -> None:
+    for client in (alice, bob):
+        captured(client)
+        if under_way:
+            client.cdr("send")
+    for path in (hierarchy.hq.folder / "identity").glob("register.db*"):
+        path.unlink()
+    for client in (alice, bob):
+        hierarchy.enroll(client)
+    for _ in range(2):
+        hierarchy.deliver()
+    for client in (alice, bob):
+        assert words(hierarchy, client) == ["one", "two"]
+        assert_well(hierarchy, client, versions=3)
+
+
+# --- a client ---
+
+
+def test_a_client_that_is_lost_goes_on_under_a_new_name(hierarchy: Hierarchy, alice: Shell) -> None:
+    (known,) = hierarchy.hq.cdr("clients", "--json").documents[0]
+    hierarchy.repository().restic("restore", "latest", "--host", "alice", "--target", hierarchy.folder / "back")
+    lose(alice.folder)
+    hierarchy.clients.clear()
+    anew = hierarchy.client("anew", source='timezone = "UTC"')
+    shutil.rmtree(anew.folder / "files")
+    (hierarchy.folder / "back" / alice.folder.relative_to("/") / "files").rename(anew.folder / "files")
+    for _ in range(2):
+        hierarchy.deliver()
+    hierarchy.hq.cdr("adopt", "anew", "--from", known["fingerprint"])
+    hierarchy.branch.cdr("send")
+    anew.cdr("adopt")
+    assert anew.json("backup")["data_added"] < 6000  # trees of another folder
+    hierarchy.deliver()
+    assert_well(hierarchy, anew, versions=2)
+
+
+@pytest.mark.parametrize("adopts", [False, True])
+def test_a_client_comes_back_from_its_export_and_goes_on_with_its_next_number(
+    hierarchy: Hierarchy, alice: Shell, adopts: bool
+) -> None:
+    """The export is older than its newest version, and than keys of the top tier."""
+    kept = exported(alice)
+    captured(alice)
+    for _ in range(2):
+        hierarchy.deliver()
+    hierarchy.hq.cdr("identity", "rotate", "--signing")
+    lose(alice.folder / "state", alice.folder / "identity")
+    alice.cdr("identity", "recover", kept, **PASS)
+    alice.cdr("init")
+    if adopts:
+        hierarchy.hq.cdr("adopt", "alice")
+        hierarchy.branch.cdr("send")
+        alice.cdr("adopt")
+    alice.cdr("send")
+    made = alice.json("backup")
+    assert made["version"] == 3
+    assert (made["data_blobs"] == 1) is adopts
+    assert_well(hierarchy, alice, versions=4)
+    assert words(hierarchy, alice) == ["one", "two", "aft", "aft"]
+
+
+def test_a_client_that_was_never_heard_of_before_its_loss_enrols_from_its_export(hierarchy: Hierarchy) -> None:
+    carol = hierarchy.client("carol", source='timezone = "UTC"')
+    files_in(carol.folder / "files", word="one")
+    kept = exported(carol)
+    lose(carol.folder / "state", carol.folder / "identity")
+    carol.cdr("identity", "recover", kept, **PASS)
+    assert carol.json("init")["made"] == []
+    assert_well(hierarchy, carol, versions=1)

@@ -16,6 +16,7 @@ from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.state import VersionRow, blob_key
 from cdr_plugin.client.states import VersionState
 from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.client.tier_keys import read_keys_of_tier
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import AuthenticationError, FormatError, NotConvenientError, NotFoundError
 from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, sync_folder
@@ -53,6 +54,7 @@ def fetch_baseline(client: ClientTier, reporter: Reporter) -> Taken | None:
         client.plugins.transport(client.to) as storage,
     ):
         folder = folder_id(client.identity.signing.public, client.ticket.group)
+        read_keys_of_tier(client, [storage], folder, reporter)
         return take_baseline(client, storage, folder, reporter)
 
 

@@ -13,6 +13,7 @@ from cdr_plugin.client.room import free_files, remove_files
 from cdr_plugin.client.state import ClientState, SegmentRow, blob_key
 from cdr_plugin.client.states import SegmentEvent, SegmentState, VersionState
 from cdr_plugin.client.tier import OLDER_KEYS_UNTIL, RESEAL, ClientTier
+from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import IntegrityError, NotFoundError
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
@@ -40,6 +41,8 @@ def read_receipt_in(client: ClientTier, storage: Transport, folder: str, reporte
         return None
     try:
         receipt = _open(client, data)
+    except FormerKeyError:
+        return None
     except IntegrityError as error:
         reporter.error(name, "receive", f"{error}; ignored")
         return None
@@ -51,7 +54,7 @@ def _open(client: ClientTier, data: bytes) -> Receipt:
     return read_receipt(
         data,
         keys=client.identity.sealing_keys(ticket.group),
-        tier=ticket.issuer,
+        tier=tier_signer(client),
         client=client.identity.signing.public,
         group=ticket.group,
         now_s=time.time(),

@@ -201,13 +201,17 @@ class Sender:
                 self._reporter.note(f"{self._client.name}: {taken.text}")
 
     def _send_enrolment(self) -> None:
-        """Until the first receipt since the ticket shows that the tier knows us; the same request does no harm
-        twice."""
+        """Until a receipt shows that the tier knows us by this ticket; the same request does no harm twice."""
         request = self._state.get("enrolment")
-        receipt, before = self._state.get("receipt_serial") or b"", self._state.get(ENROLLED_AFTER) or b""
-        if request is not None and receipt == before:
+        if request is not None and int(self._state.get("receipt_serial") or b"0") <= self._before_enrolment():
             # Over one that a broken storage may have torn: it would be refused for ever.
             self._storage.put(enrolment_name(self._folder, request), request, overwrite=True)
+
+    def _before_enrolment(self) -> int:
+        """The highest serial of a receipt that may be older than our enrolment: one that was on its way then may
+        arrive still, but none that is older than the ticket shows anything. Serials are the tier's microseconds."""
+        before = int(self._state.get(ENROLLED_AFTER) or b"0")
+        return max(before, (self._client.ticket.issued_s + 1) * 1_000_000) if before else 0
 
     # --- what goes up ---
 

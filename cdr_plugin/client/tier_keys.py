@@ -13,7 +13,7 @@ from dataclasses import replace
 from cdr_plugin.client.tier import OLDER_KEYS_UNTIL, ClientTier
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import AuthenticationError, IntegrityError, NotFoundError, RemoteError
-from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES, Accept
 from cdr_plugin.identity.keys import SealingPublicKey, VerifyKey, short
 from cdr_plugin.identity.ticket import Ticket
 from cdr_plugin.parcel.naming import Answer, answer_name
@@ -23,9 +23,33 @@ from cdr_plugin.tier_state import TierState
 
 SIGNING, SEALING, SERIAL = "tier_signing", "tier_sealing", "tier_keys_serial"
 """Facts of the client's state: what replaces the ticket's keys, as text, and the document that said so."""
+FORMER = "tier_former"
+"""Fact of the client's state: signing keys that were trusted before, a line each."""
 
-FORGOTTEN = {SIGNING: "", SEALING: "", SERIAL: ""}
+FORGOTTEN = {SIGNING: "", SEALING: "", SERIAL: "", FORMER: ""}
 """A new ticket has the keys of its day."""
+
+
+class FormerKeyError(AuthenticationError):
+    """A document signed by a key that the tier above has replaced: it lies there until the next one, and says nothing
+    any more."""
+
+
+def tier_signer(client: ClientTier) -> Accept:
+    """Judges who may sign for the tier above."""
+    issuer, former = client.ticket.issuer, _former(client)
+
+    def accept(key: VerifyKey) -> None:
+        if key.text in former:
+            raise FormerKeyError(f"signed by {short(key.fingerprint)}, which was replaced")
+        if key != issuer:
+            raise AuthenticationError(f"signed by {short(key.fingerprint)}, expected {short(issuer.fingerprint)}")
+
+    return accept
+
+
+def _former(client: ClientTier) -> list[str]:
+    return (client.state.get(FORMER) or b"").decode().splitlines()
 
 
 def with_newest_keys(ticket: Ticket, state: TierState) -> Ticket:
@@ -82,6 +106,8 @@ def _is_newer(client: ClientTier, keys: TierKeys) -> bool:
 def _adopt(client: ClientTier, keys: TierKeys, reporter: Reporter) -> None:
     before = client.ticket
     facts = {SIGNING: keys.signing.text, SEALING: keys.sealing.text, SERIAL: str(keys.serial)}
+    if keys.signing != before.issuer:
+        facts[FORMER] = "".join(f"{line}\n" for line in (*_former(client), before.issuer.text))
     if keys.sealing != before.sealing:
         facts[OLDER_KEYS_UNTIL] = str(client.state.newest_parcel())
     client.state.put(facts)

@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from cdr_plugin import __version__
@@ -30,6 +31,7 @@ ESSENTIAL = (
     "tier_signing",
     "tier_sealing",
     "tier_keys_serial",
+    "tier_former",
 )
 """Facts of a state: who is above, and what makes trees equal. What was sent, received and stored is told anew."""
 
@@ -73,12 +75,13 @@ def _copy_of(path: Path) -> bytes:
 
 
 def _states(folder: Path) -> Iterator[tuple[str, StateFacts]]:
-    """Of the folder itself, and of those in it: a tier has a state for each group, or for each storage."""
-    for path in sorted([folder / STATE_FILE, *folder.glob(f"*/{STATE_FILE}")]):
+    """Of the folder itself, and of those in it: a tier has a state for each group, or for each storage, or both."""
+    found = (folder.glob(f"{depth}{STATE_FILE}") for depth in ("", "*/", "*/*/"))
+    for path in sorted(chain.from_iterable(found)):
         if path.is_file():
-            found = _facts_of(path)
-            if found.facts:
-                yield str(path.parent.relative_to(folder)), found
+            facts = _facts_of(path)
+            if facts.facts:
+                yield str(path.parent.relative_to(folder)), facts
 
 
 def _facts_of(path: Path) -> StateFacts:

@@ -23,7 +23,7 @@ from cdr_plugin.identity.succession import check_succession
 from cdr_plugin.identity.wire import is_name
 
 _MARKER = ".recovering"
-_STATE_FOLDER = re.compile(r"\.|[A-Za-z0-9_][A-Za-z0-9._-]{0,127}").fullmatch
+_STATE_FOLDER = re.compile(r"\.|[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?").fullmatch
 _SHAPE = re.compile(r"CREATE (TABLE|(UNIQUE )?INDEX) [^;]*", re.IGNORECASE).fullmatch
 
 

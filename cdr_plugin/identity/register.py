@@ -49,8 +49,8 @@ ALTER TABLE clients ADD COLUMN kind TEXT NOT NULL DEFAULT 'client';
 ALTER TABLE clients ADD COLUMN via BLOB NOT NULL DEFAULT x'';
 """,
 )
-SCHEMA_VERSION = len(_SCHEMAS)
 """One behind the other: what each version of the register adds to the one before."""
+SCHEMA_VERSION = len(_SCHEMAS)
 RESERVED_NAMES = frozenset({"cdr-pin"})
 """Host names of snapshots that tiers write for themselves."""
 

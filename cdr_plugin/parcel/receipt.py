@@ -17,6 +17,7 @@ from cdr_plugin.errors import AuthenticationError
 from cdr_plugin.identity.codec import U32, Bytes16, Bytes32, Count, WireStruct, check_optional_hash, decode, encode
 from cdr_plugin.identity.documents import (
     NEVER_S,
+    Accept,
     Document,
     open_document,
     seal_document,
@@ -162,7 +163,7 @@ def read_receipt(
     data: Buffer,
     *,
     keys: Sequence[SealingKey],
-    tier: VerifyKey,
+    tier: VerifyKey | Accept,
     client: VerifyKey,
     group: str,
     now_s: float,

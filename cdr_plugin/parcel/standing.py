@@ -19,6 +19,7 @@ from cdr_plugin.errors import FormatError
 from cdr_plugin.identity.codec import Count, WireStruct, check_optional_hash
 from cdr_plugin.identity.documents import (
     NEVER_S,
+    Accept,
     open_document,
     seal_document,
     sign_document,
@@ -120,7 +121,7 @@ def read_standing(
     data: Buffer,
     *,
     keys: Sequence[SealingKey],
-    tier: VerifyKey,
+    tier: VerifyKey | Accept,
     client: VerifyKey,
     group: str,
     now_s: float,

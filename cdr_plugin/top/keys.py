@@ -18,18 +18,19 @@ from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of
 from cdr_plugin.top.tier import TopTier
 
 
-def publish_keys(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox]) -> None:
+def publish_keys(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox]) -> bool:
     """Write the keys into the inboxes of every approved client that was not told yet, or has sent something since
-    and would not find them there. Before any receipt, which the newest key signs."""
+    and would not find them there; whether any was told. Before any receipt, which the newest key signs."""
     if not top.identity.has_rotated(top.group):
-        return
-    digest = _digest(top)
+        return False
+    digest, told = _digest(top), False
     for client in top.register.clients(top.group):
         folder = folder_id(client.key, top.group)
         homes = homes_of(folder, inboxes, listings)
         if client.state is ClientState.APPROVED and not client.via:  # else it seals to that tier, not to us
             has_sent = any(listing.segments(folder) for listing in listings)
-            _publish(top, client, answer_name(folder, Answer.KEYS), digest, inboxes, homes, look=has_sent)
+            told |= _publish(top, client, answer_name(folder, Answer.KEYS), digest, inboxes, homes, look=has_sent)
+    return told
 
 
 def _digest(top: TopTier) -> bytes:
@@ -40,11 +41,11 @@ def _digest(top: TopTier) -> bytes:
 
 def _publish(
     top: TopTier, client: Client, name: str, digest: bytes, inboxes: Inboxes, homes: Sequence[Transport], *, look: bool
-) -> None:
+) -> bool:
     """The note of what was said is made behind the saying, and only when no inbox was left out."""
     said = f"keys:{client.fingerprint.hex()}"
     if top.state.get(said) == digest and not (look and inboxes.lack(name, homes)):
-        return
+        return False
     data = write_tier_keys(
         top.state.next_serial(said),
         top.identity.sealing_key(top.group).public,
@@ -60,3 +61,4 @@ def _publish(
             inbox.put(name, data, overwrite=True)
     if not inboxes.failures:
         top.state.put({said: digest})
+    return True

@@ -55,9 +55,9 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
     for listing in listings:
         with inboxes.using(listing.transport):
             admit_clients(top, listing, reporter)
-    publish_keys(top, inboxes, listings)
+    told = publish_keys(top, inboxes, listings)
     work = list(_jobs(top, inboxes, listings, reporter))
-    if not work and not top.state.get(_PASS):
+    if not work and not told and not top.state.get(_PASS):
         return False
     deadline_s = time.monotonic() + LOCK_S
     with (

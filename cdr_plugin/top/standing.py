@@ -71,7 +71,8 @@ def _publish(
     """The note of what was said is made behind the saying, and only when no inbox was left out."""
     name = answer_name(folder_id(client.key, top.group), Answer.STANDING)
     said = f"standing:{client.fingerprint.hex()}"
-    digest = sha256(standing.body()).digest()
+    signer = top.identity.signing.public.raw if top.identity.predecessors else b""
+    digest = sha256(standing.body() + signer).digest()  # what a key of before has signed is said anew
     if top.state.get(said) == digest and not (look and inboxes.lack(name, homes)):
         return
     standing = Standing(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from cdr_plugin.identity import documents, keys, ticket, wire
+from cdr_plugin.identity import documents, export_file, keys, succession, ticket, wire
 from cdr_plugin.model import blobs
 from cdr_plugin.parcel import limits
 
@@ -33,7 +33,7 @@ def constants_of(*modules: Any) -> dict[str, int]:
 def test_the_page_has_every_constant_of_the_wire_with_its_value_and_a_reason() -> None:
     rows = re.findall(r"^\| `([A-Z0-9_]+)` \| ([0-9,]+) \| (.+) \|$", PAGE, re.MULTILINE)
     said = {name: int(value.replace(",", "")) for name, value, _ in rows}
-    known = constants_of(limits, documents, keys, ticket, wire, blobs)
+    known = constants_of(limits, documents, keys, ticket, succession, export_file, wire, blobs)
     assert len(said) == len(rows) > 40
     assert said == {name: known.get(name) for name in said}
     assert set(constants_of(limits)) - set(said) <= {"KIB", "MIB"}
