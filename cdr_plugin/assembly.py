@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ def client_tier(config: TierConfig, plugins: Plugins) -> ClientTier:
         also_to=config.forward.to[1:],
         spool_limit=config.spool.max_size,
         release=config.forward.release,
+        inherits=config.policy == "inherit",
     )
 
 
@@ -132,9 +133,9 @@ def repository_options(store: StoreConfig, group: str, state: Path, reporter: Re
     )
 
 
-def client_facts(zone: str) -> dict[str, str]:
-    """What a client states of itself when it enrols."""
-    return {"host": platform.node()[:255], "system": platform.system()[:255], "timezone": zone}
+def client_facts(zone: str, stated: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a client says of itself when it enrols; ``stated``: what its configuration adds."""
+    return {**(stated or {}), "host": platform.node()[:255], "system": platform.system()[:255], "timezone": zone}
 
 
 def own_folders(config: Config, plugins: Plugins) -> list[Path]:

@@ -18,6 +18,10 @@ def _storages(tier: TierConfig) -> int:
     return len(tier.forward.to) if tier.forward else 0
 
 
+def _replicates(tier: TierConfig) -> bool:
+    return tier.forward is not None and tier.forward.mode == "all" and len(tier.forward.to) > 1
+
+
 def _release(tier: TierConfig) -> str:
     return tier.forward.release if tier.forward else "committed"
 
@@ -45,14 +49,14 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("store.when", lambda t: t.store and t.store.when),
     ("store.pin_for", lambda t: t.store and t.store.pin_for_s != _PIN_FOR_S),
     ("reduce.methods of a top tier", lambda t: t.store and t.reduce.methods),
-    ("group.NAME.match", lambda t: any(group.match for group in t.groups.values())),
     ("group.NAME.when", lambda t: any(group.when for group in t.groups.values())),
     ("group.NAME.limit", lambda t: any(group.limit for group in t.groups.values())),
     ("group.NAME.retain", lambda t: any(group.retain for group in t.groups.values())),
     ("group.NAME.quota", lambda t: any(group.quota for group in t.groups.values())),
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),
-    ("policy = 'inherit'", lambda t: t.policy != "own"),
+    ("policy = 'inherit' of a tier that is no client", lambda t: t.policy != "own" and not t.source),
+    ("policy = 'inherit' with forward.mode = 'all'", lambda t: t.policy != "own" and _replicates(t)),
 )
 
 

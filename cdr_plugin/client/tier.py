@@ -41,6 +41,7 @@ class ClientTier:
     that answers is used; ``methods`` the reduction methods by name with their settings. ``spool_limit``: the
     most sealed bytes that wait here; ``release``: the acknowledgement that frees a segment's bytes.
     ``keeps_copy``: the baseline keeps the bytes of data blobs, not only what methods remember of them.
+    ``inherits``: the group's central policy is adopted.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ClientTier:
     spool_limit: int | None = None
     release: Literal["committed", "stored", "durable"] = "committed"
     keeps_copy: bool = False
+    inherits: bool = False
 
     @property
     def storages(self) -> tuple[str, ...]:
@@ -138,7 +140,7 @@ class ClientTier:
             )
         old = self.ticket if self.state.get("ticket") is not None else None
         if old is not None and old.group != ticket.group:
-            raise UserError(f"client {self.name}: enrolled in another group already; a move needs a new state folder")
+            raise UserError(f"client {self.name}: in another group already; 'cdr enroll --move' starts it anew")
         sealing = self.identity.sealing_key(ticket.group, create=True).public
         request = request_enrolment(
             ticket, self.identity.signing, sealing, name=self.name, facts=facts, issued_s=int(time.time())

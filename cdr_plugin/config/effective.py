@@ -33,6 +33,11 @@ def as_toml(config: Config) -> str:
     return "\n".join(_lines(as_document(config), ())).lstrip("\n") + "\n"
 
 
+def as_value(value: Any) -> str:
+    """One value of a document as TOML writes it behind a key."""
+    return _value(value)
+
+
 def _table(value: Any) -> dict[str, Any]:
     hints, extra = hints_of(type(value)), extra_of(type(value))
     result: dict[str, Any] = {}
@@ -78,7 +83,7 @@ def _lines(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _stands_alone(path: tuple[str, ...], key: str) -> bool:
-    return key not in ("when", "map", "match", "retain", "forget", "check") or len(path) < 2
+    return key not in ("when", "map", "facts", "match", "retain", "forget", "check") or len(path) < 2
 
 
 def _value(value: Any) -> str:

@@ -15,7 +15,7 @@ from cdr_plugin.model.quantities import parse_duration, parse_rate, parse_size
 
 from .build import Extra, Located, OneOrMany, Tables, Whole, named
 from .places import parse_location, parse_name, parse_path, parse_template, parse_url, schemes
-from .values import command, fraction, keep_count, restic_duration, source_map, time_zone
+from .values import command, fraction, keep_count, restic_duration, source_map, stated_facts, time_zone
 from .when import build_when
 
 Size: TypeAlias = Annotated[int, parse_size]
@@ -207,6 +207,8 @@ class TierConfig:
     state: Place
     identity: Place
     policy: Literal["inherit", "own"] = "own"
+    facts: Annotated[Mapping[str, str], stated_facts] = field(default_factory=dict)
+    """What it says of itself when it enrols, such as its site."""
     source: SourceConfig | None = None
     reduce: ReduceConfig
     spool: SpoolConfig = field(default_factory=SpoolConfig)

@@ -9,6 +9,9 @@ from cdr_plugin.model.quantities import parse_size, show
 
 _RESTIC_DURATION = re.compile(r"(?:\d{1,9}[ymdh])+").fullmatch
 _PART = re.compile(r"(\d+)/(\d+)").fullmatch
+_FACT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+FOUND_FACTS = frozenset({"host", "system", "timezone"})
+_MAX_STATED_FACTS = 32
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%").fullmatch
 
 
@@ -40,6 +43,18 @@ def _absolute(value: object) -> str:
     if not isinstance(value, str) or not value.startswith("/") or ".." in PurePosixPath(value).parts:
         raise ValueError(f"expected an absolute path, not {show(value)}")
     return str(PurePosixPath(value))
+
+
+def stated_facts(value: object) -> dict[str, str]:
+    """Name -> text, of what CDR does not find out itself."""
+    if not isinstance(value, dict) or len(value) > _MAX_STATED_FACTS:
+        raise ValueError(f'expected facts such as {{ site = "berlin" }}, not {show(value)}')
+    for name, text in value.items():
+        if name in FOUND_FACTS:
+            raise ValueError(f"{name!r} is found out by cdr itself; give the fact another name")
+        if not _FACT_NAME(name) or not isinstance(text, str) or not 0 < len(text) <= 255:
+            raise ValueError(f'expected facts such as {{ site = "berlin" }}, not {show(name)} = {show(text)}')
+    return dict(value)
 
 
 def keep_count(value: object) -> int:

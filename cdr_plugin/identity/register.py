@@ -26,6 +26,7 @@ from cdr_plugin.errors import (
     UserError,
 )
 from cdr_plugin.identity.keys import KemSuite, SealingPublicKey, VerifyKey, short
+from cdr_plugin.identity.strangers import Stranger, Strangers, forget_stranger
 from cdr_plugin.identity.ticket import Enrolment, ticket_id
 from cdr_plugin.identity.wire import check_group, frame, is_name
 
@@ -48,13 +49,27 @@ ALTER TABLE tickets ADD COLUMN kind TEXT NOT NULL DEFAULT 'client';
 ALTER TABLE clients ADD COLUMN kind TEXT NOT NULL DEFAULT 'client';
 ALTER TABLE clients ADD COLUMN via BLOB NOT NULL DEFAULT x'';
 """,
+    """
+ALTER TABLE clients ADD COLUMN moved_to TEXT NOT NULL DEFAULT '';
+CREATE UNIQUE INDEX clients_by_key ON clients (grp, verify_key);
+CREATE TABLE strangers (
+    grp TEXT NOT NULL, folder TEXT NOT NULL, verify_key BLOB NOT NULL, header BLOB NOT NULL, why TEXT NOT NULL,
+    name TEXT NOT NULL, suite INTEGER NOT NULL, sealing_key BLOB NOT NULL, facts TEXT NOT NULL, ticket BLOB NOT NULL,
+    first_s INTEGER NOT NULL, segments INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (grp, folder)
+) STRICT;
+CREATE TABLE policies (
+    grp TEXT PRIMARY KEY, serial INTEGER NOT NULL, text TEXT NOT NULL, published_s INTEGER NOT NULL
+) STRICT;
+""",
 )
 """One behind the other: what each version of the register adds to the one before."""
 SCHEMA_VERSION = len(_SCHEMAS)
 RESERVED_NAMES = frozenset({"cdr-pin"})
 """Host names of snapshots that tiers write for themselves."""
 
-_COLUMNS = "grp, name, alias, verify_key, suite, sealing_key, facts, state, enrolled_s, kind, via"
+_COLUMNS = (
+    "grp, name, alias, verify_key, suite, sealing_key, facts, state, enrolled_s, kind, via, fingerprint, moved_to"
+)
 
 
 class ClientState(StrEnum):
@@ -62,6 +77,7 @@ class ClientState(StrEnum):
 
     APPROVED = "approved"
     REVOKED = "revoked"
+    MOVED = "moved"
 
 
 class SenderKind(StrEnum):
@@ -89,6 +105,10 @@ class Client:
     enrolled_s: int
     kind: SenderKind = SenderKind.CLIENT
     via: bytes = b""
+    first_fingerprint: bytes = b""
+    """Of the key that it had first, where it has another one now; versions and possession go by it."""
+    moved_to: str = ""
+    """The group that it has been moved to; its versions in this one stay its own."""
 
     @property
     def hostname(self) -> str:
@@ -96,7 +116,29 @@ class Client:
 
     @property
     def fingerprint(self) -> bytes:
-        return self.key.fingerprint
+        """Its ID: stays when its key is replaced."""
+        return self.first_fingerprint or self.key.fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A group's central policy: TOML, and when it was published, in seconds since 1970."""
+
+    serial: int
+    text: str
+    published_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedTicket:
+    """A ticket that was issued here: how many may still enrol with it, and until when (seconds since 1970)."""
+
+    id: bytes
+    group: str
+    uses_left: int
+    issued_s: int
+    expires_s: int
+    kind: SenderKind
 
 
 class Register:
@@ -113,6 +155,7 @@ class Register:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._make_tables()
+            self.strangers = Strangers(self._reading, self._changing)
         except (sqlite3.Error, RemoteError, OSError) as error:
             raise ConfigError(f"register {path}: cannot be opened: {error}") from None
 
@@ -174,6 +217,16 @@ class Register:
             )
         return id_
 
+    def tickets(self, group: str | None = None) -> list[IssuedTicket]:
+        """All that were issued, of one group or all, the newest last."""
+        sql = "SELECT id, grp, uses_left, issued_s, expires_s, kind FROM tickets ORDER BY issued_s, id"
+        with self._reading() as db:
+            rows = [
+                IssuedTicket(id_, group_, uses, issued_s, expires_s, SenderKind(kind))
+                for id_, group_, uses, issued_s, expires_s, kind in db.execute(sql)
+            ]
+        return [row for row in rows if group in (None, row.group)]
+
     def withdraw_ticket(self, id_: bytes) -> None:
         """Nobody new can enrol with it; who has stays enrolled. NotEnrolledError when unknown."""
         with self._changing() as db:
@@ -188,13 +241,13 @@ class Register:
         the client is revoked; UserError when its name is taken.
         """
         with self._changing() as db:
-            ticket = self._ticket_of(db, enrolment)
-            known = _find(db, enrolment.client.fingerprint, enrolment.group)
+            known = _find_key(db, enrolment.client, enrolment.group)
             if known is not None:
                 if known.state is not ClientState.APPROVED:
-                    raise AuthenticationError(f"client {known.name} of group {known.group}: revoked")
-                if _ticket_used_by(db, known) == ticket:
+                    raise AuthenticationError(f"client {known.name} of group {known.group}: {known.state}")
+                if _ticket_used_by(db, known) == ticket_id(enrolment.secret):
                     return known
+            ticket = self._ticket_of(db, enrolment)
             self._use_ticket(db, ticket, now_s)
             self._store_client(db, enrolment, ticket, int(now_s), known)
             return _get(db, enrolment.client.fingerprint, enrolment.group)
@@ -218,7 +271,8 @@ class Register:
     def _store_client(
         self, db: sqlite3.Connection, enrolment: Enrolment, ticket: bytes, now_s: int, known: Client | None
     ) -> None:
-        fingerprint, group = enrolment.client.fingerprint, enrolment.group
+        group = enrolment.group
+        fingerprint = known.fingerprint if known else enrolment.client.fingerprint
         _check_free(db, group, enrolment.name, fingerprint)
         (kind,) = db.execute("SELECT kind FROM tickets WHERE id = ?", (ticket,)).fetchone()
         client = Client(
@@ -231,6 +285,7 @@ class Register:
             ClientState.APPROVED,
             now_s,
             SenderKind(kind),
+            first_fingerprint=known.first_fingerprint if known else b"",
         )
         _store(db, client, ticket)
 
@@ -241,7 +296,7 @@ class Register:
         AuthenticationError when the client enrolled here, came through another tier, or is a tier of ours.
         """
         with self._changing() as db:
-            known = _find(db, client.fingerprint, client.group)
+            known = _find_key(db, client.key, client.group)
             if known is None:
                 found = replace(client, name=_free_name(db, client))
             elif known.via != client.via or known.key != client.key:
@@ -266,16 +321,21 @@ class Register:
             rows = db.execute(f"SELECT {_COLUMNS} FROM clients {where} ORDER BY grp, name", values)
             return [_client(row) for row in rows]
 
+    def find(self, key: VerifyKey, group: str) -> Client | None:
+        """The client behind ``key``, whatever its state."""
+        with self._reading() as db:
+            return _find_key(db, key, group)
+
     def accept(self, key: VerifyKey, group: str) -> Client:
         """The approved client behind ``key``; AuthenticationError when it is unknown or revoked."""
         with self._reading() as db:
-            client = _find(db, key.fingerprint, group)
-        if client is None or client.key != key:
+            client = _find_key(db, key, group)
+        if client is None:
             raise AuthenticationError(
                 f"sender {short(key.fingerprint)} is not known in group {group}; see 'cdr clients'"
             )
         if client.state is not ClientState.APPROVED:
-            raise AuthenticationError(f"client {client.name} of group {group}: revoked; see 'cdr clients'")
+            raise AuthenticationError(f"client {client.name} of group {group}: {client.state}; see 'cdr clients'")
         return client
 
     def below(self, fingerprint: bytes, tier: Client) -> Client:
@@ -296,12 +356,79 @@ class Register:
             raise UserError(f"{alias[:80]!r} is no client name: use 1 to 64 of A-Z a-z 0-9 . _ -")
         self._update(fingerprint, group, "alias", alias)
 
+    def admit(self, stranger: Stranger, name: str, *, now_s: int) -> Client:
+        """Approve an unknown sender by the operator's word. UserError when the name is taken, or when its request to
+        be known, which has the key that answers are sealed to, has not come."""
+        if not is_name(name):
+            raise UserError(f"{name[:80]!r} is no client name: use 1 to 64 of A-Z a-z 0-9 . _ -")
+        client = Client(
+            stranger.group, name, "", stranger.key, stranger.sealing_key(), stranger.facts, ClientState.APPROVED, now_s
+        )
+        with self._changing() as db:
+            _check_free(db, client.group, name, client.fingerprint)
+            _store(db, client, stranger.ticket)
+            forget_stranger(db, stranger)
+        return client
+
+    def move(self, fingerprint: bytes, group: str, target: str) -> None:
+        """Nothing more is taken from the client in ``group``; its entry there says where it has gone."""
+        with self._changing() as db:
+            client = _get(db, fingerprint, group)
+            _check_free(db, check_group(target), client.name, b"")
+            db.execute(
+                "UPDATE clients SET state = ?, moved_to = ? WHERE fingerprint = ? AND grp = ?",
+                (ClientState.MOVED, target, fingerprint, group),
+            )
+
+    def rekey(self, fingerprint: bytes, group: str, stranger: Stranger) -> Client:
+        """The client has other keys from now on, those of an unknown sender; numbering and possession go on, what the
+        old key signs is taken no more. The client again."""
+        sealing = stranger.sealing_key()
+        with self._changing() as db:
+            client = _get(db, fingerprint, group)
+            if client.via:
+                raise UserError(f"client {client.name}: it came through another tier; give it new keys there")
+            if _find_key(db, stranger.key, group) is not None or _find(db, stranger.key.fingerprint, group) is not None:
+                raise UserError(f"key {short(stranger.key.fingerprint)} is, or was, one of a client of group {group}")
+            db.execute(
+                "UPDATE clients SET verify_key = ?, suite = ?, sealing_key = ?, facts = ?, ticket = ? "
+                "WHERE fingerprint = ? AND grp = ?",
+                (
+                    stranger.key.raw,
+                    int(sealing.suite),
+                    sealing.raw,
+                    json.dumps(dict(stranger.facts), sort_keys=True),
+                    stranger.ticket,
+                    fingerprint,
+                    group,
+                ),
+            )
+            forget_stranger(db, stranger)
+            return _get(db, fingerprint, group)
+
+    # --- central policies
+
+    def policy(self, group: str) -> Published | None:
+        """What was published last for a group."""
+        with self._reading() as db:
+            row = db.execute("SELECT serial, text, published_s FROM policies WHERE grp = ?", (group,)).fetchone()
+        return None if row is None else Published(*row)
+
+    def set_policy(self, group: str, policy: Published) -> None:
+        """In place of the one before, which must have a lower serial."""
+        with self._changing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO policies VALUES (?, ?, ?, ?)",
+                (check_group(group), policy.serial, policy.text, policy.published_s),
+            )
+
     def _update(self, fingerprint: bytes, group: str, column: str, value: str) -> None:
         with self._changing() as db:
             _get(db, fingerprint, group)
             if column == "alias" and value:
                 _check_free(db, group, value, fingerprint)
-            statement = f"UPDATE clients SET {column} = ? WHERE fingerprint = ? AND grp = ?"
+            back = ", moved_to = ''" if column == "state" else ""
+            statement = f"UPDATE clients SET {column} = ?{back} WHERE fingerprint = ? AND grp = ?"
             db.execute(statement, (value, fingerprint, group))
 
 
@@ -310,9 +437,13 @@ def _hash(secret: bytes) -> bytes:
 
 
 def _store(db: sqlite3.Connection, client: Client, ticket: bytes) -> None:
+    """AuthenticationError for a key that has been replaced: whoever has it now is not the client any more."""
+    before = _find(db, client.fingerprint, client.group)
+    if before is not None and before.key != client.key:
+        raise AuthenticationError(f"client {before.name}: this key of it was replaced; see 'cdr clients'")
     db.execute(
         "INSERT OR REPLACE INTO clients (fingerprint, grp, name, alias, verify_key, suite, sealing_key, facts, state, "
-        "ticket, enrolled_s, kind, via) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "ticket, enrolled_s, kind, via, moved_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             client.fingerprint,
             client.group,
@@ -327,6 +458,7 @@ def _store(db: sqlite3.Connection, client: Client, ticket: bytes) -> None:
             client.enrolled_s,
             client.kind,
             client.via,
+            client.moved_to,
         ),
     )
 
@@ -366,6 +498,11 @@ def _find(db: sqlite3.Connection, fingerprint: bytes, group: str) -> Client | No
     return None if row is None else _client(row)
 
 
+def _find_key(db: sqlite3.Connection, key: VerifyKey, group: str) -> Client | None:
+    row = db.execute(f"SELECT {_COLUMNS} FROM clients WHERE verify_key = ? AND grp = ?", (key.raw, group)).fetchone()
+    return None if row is None else _client(row)
+
+
 def _get(db: sqlite3.Connection, fingerprint: bytes, group: str) -> Client:
     client = _find(db, fingerprint, group)
     if client is None:
@@ -380,13 +517,14 @@ def _ticket_used_by(db: sqlite3.Connection, client: Client) -> bytes:
     return bytes(row[0])
 
 
-def _client(row: tuple[str, str, str, bytes, int, bytes, str, str, int, str, bytes]) -> Client:
-    group, name, alias, key, suite, sealing, facts, state, enrolled_s, kind, via = row
+def _client(row: tuple[str, str, str, bytes, int, bytes, str, str, int, str, bytes, bytes, str]) -> Client:
+    group, name, alias, key, suite, sealing, facts, state, enrolled_s, kind, via, first, moved_to = row
     try:
-        sealing_key = SealingPublicKey(KemSuite(suite), sealing)
+        sealing_key, verify_key = SealingPublicKey(KemSuite(suite), sealing), VerifyKey(key)
+        first = b"" if first == verify_key.fingerprint else first
         return Client(
-            group, name, alias, VerifyKey(key), sealing_key, json.loads(facts), ClientState(state), enrolled_s,
-            SenderKind(kind), via,
+            group, name, alias, verify_key, sealing_key, json.loads(facts), ClientState(state), enrolled_s,
+            SenderKind(kind), via, first, moved_to,
         )  # fmt: skip
     except ValueError as error:
         raise FormatError(f"register: the entry of {name} in group {group} is damaged: {error}") from None

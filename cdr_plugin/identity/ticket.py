@@ -229,6 +229,11 @@ class Enrolment:
     facts: Mapping[str, str]
     secret: bytes = field(repr=False)
 
+    @property
+    def ticket_id(self) -> bytes:
+        """Of the ticket that it redeems."""
+        return ticket_id(self.secret)
+
 
 def request_enrolment(
     ticket: Ticket,

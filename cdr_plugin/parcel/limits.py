@@ -84,6 +84,8 @@ MAX_BASELINE_BLOBS = 100_000
 """Blobs named by one part of a baseline (3.3 MB)."""
 MAX_BASELINE_PART_BYTES = 4 * MIB
 """Of what a part of a baseline holds, and of what its facts inflate to: read and held at once."""
+MAX_POLICY_CHARS = 64 * KIB
+"""Of a policy's text: a thousand patterns and more; read at every contact."""
 
 
 def max_encoded_bytes(length: int) -> int:

@@ -54,6 +54,8 @@ _SIGN_DOMAIN = b"cdr/1 parcel"
 _SEAL_DOMAIN = b"cdr/1 segment header"
 _KEY_DOMAIN = b"cdr/1 segment key"
 _SEALED_CHUNK = CHUNK_BYTES + TAG_BYTES
+MAX_START_BYTES = SEGMENT_PREFIX_BYTES + HEADER_BYTES + max(suite.overhead for suite in KemSuite) + TAG_BYTES
+"""Prefix and sealed header of either suite, and what every segment has behind them at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,19 @@ def open_segment(
     sender = _verify_header(header, prefix, secret, group, key.public)
     accept(sender)
     return OpenSegment(prefix, sender, _decrypt(data, prefix, secret, body))
+
+
+def read_sender(
+    start: Buffer, *, group: str, keys: Sequence[SealingKey], parcel_id: bytes, index: int
+) -> VerifyKey:
+    """Who sealed a segment, proved by its first ``MAX_START_BYTES`` alone; nothing is decrypted but the header."""
+    label = segment_label(parcel_id, index)
+    prefix = read_prefix(start, label)
+    if (prefix.parcel_id, prefix.index) != (parcel_id, index):
+        raise AuthenticationError(f"{label}: this object is {prefix.label}, under a wrong name")
+    sealed = memoryview(start)[SEGMENT_PREFIX_BYTES : _header_end(start, prefix)]
+    header, key = _open_header(sealed, prefix, group, keys)
+    return _verify_header(header, prefix, ParcelSecret(parcel_id, header[:32]), group, key.public)
 
 
 def reopen_own_segment(data: Buffer, secret: ParcelSecret, index: int) -> bytearray:

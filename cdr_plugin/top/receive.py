@@ -22,9 +22,11 @@ from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.keys import publish_keys
+from cdr_plugin.top.policy import publish_policy
 from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.sender import SenderPass, Work
 from cdr_plugin.top.state import ClientRows, VersionState
+from cdr_plugin.top.strangers import note_strangers
 from cdr_plugin.top.subject import Pass
 from cdr_plugin.top.tier import TopTier
 
@@ -56,6 +58,7 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
         with inboxes.using(listing.transport):
             admit_clients(top, listing, reporter)
     told = publish_keys(top, inboxes, listings)
+    publish_policy(top, inboxes, listings)
     work = list(_jobs(top, inboxes, listings, reporter))
     if not work and not told and not top.state.get(_PASS):
         return False
@@ -88,13 +91,12 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
     """Senders for which there is something to do, in the order of their names."""
     clients = top.register.clients(top.group)
     folders = {folder_id(client.key, top.group): client for client in clients if not client.via}
-    for folder in sorted({folder for listing in listings for folder in listing.unknown(folders.keys())}):
-        reporter.error(f"clients/{folder}", "receive", "unknown sender; left where it is, see 'cdr clients'")
+    note_strangers(top, inboxes, listings, reporter)
     for folder, client in folders.items():
         arrivals = merged(listings, folder)
         if client.state is not Registered.APPROVED:
             if arrivals:
-                reporter.note(f"client {client.name}: revoked; its segments are left where they are")
+                reporter.note(f"client {client.name}: {client.state}; its segments are left where they are")
             continue
         rows = top.state.client(client.fingerprint)
         head = _head(top, inboxes, listings, folder, client, reporter)

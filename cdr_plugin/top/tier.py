@@ -168,6 +168,10 @@ class TopTier:
             raise PluginError(f"reduction method {label} decodes nothing")
         return decoder
 
+    def other_groups(self) -> list[str]:
+        """Groups of this tier besides this one: what is for them may lie in the same inbox."""
+        return [group for group in self.identity.groups() if group != self.group]
+
     def close(self) -> None:
         for name in ("state", "register"):
             opened = self.__dict__.pop(name, None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from cdr_plugin.assembly import client_facts, client_tier
 from cdr_plugin.cli.context import Context
+from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.config import TierConfig
 from cdr_plugin.config.places import parse_url, same_place
 from cdr_plugin.errors import UserError
@@ -21,6 +23,8 @@ HELP = "Adopt a ticket: the whole set-up of a client. 'cdr send' then tells the 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="the ticket's file, or - for standard input")
+    move_help = "into another group: start with a new state, the old one is put aside"
+    parser.add_argument("--move", action="store_true", help=move_help)
     parser.add_argument("--to", metavar="URL", help="of several storages, the one that the ticket is for")
 
 
@@ -28,15 +32,29 @@ def run(context: Context) -> int:
     text = sys.stdin.read(64 * 1024) if context.options.file == "-" else read_text(Path(context.options.file))
     config = _chosen(context, text)
     client = client_tier(config, context.plugins)
+    if context.options.move:
+        _move(context, client, text)
     source = config.source
     client.init((source.timezone if source else None) or local_zone_name())
-    ticket = client.enroll(text, client_facts(client.zone_name))
+    ticket = client.enroll(text, client_facts(client.zone_name, config.facts))
     ours, theirs = client.fingerprint.hex()[:32], ticket.issuer.fingerprint.hex()[:32]
     context.output.line(f"client {client.name} enrolled in group {ticket.group}")
     context.output.line(f"fingerprint of this client:   {ours}")
     context.output.line(f"fingerprint of the tier above: {theirs}")
     context.output.summary({"client": client.name, "group": ticket.group, "fingerprint": ours, "issuer": theirs})
     return 0
+
+
+def _move(context: Context, client: ClientTier, text: str) -> None:
+    from cdr_plugin.client.moving import put_state_aside
+    from cdr_plugin.identity.ticket import read_ticket
+
+    group = read_ticket(text, now_s=time.time()).group
+    if client.group not in (None, group):
+        raise UserError(f"client {client.name}: write group = {group!r} into {context.config.path} first")
+    aside = put_state_aside(client, group)
+    if aside is not None:
+        context.output.line(f"client {client.name} starts anew; its state of before is {aside}")
 
 
 def _chosen(context: Context, text: str) -> TierConfig:

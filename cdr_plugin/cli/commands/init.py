@@ -89,7 +89,7 @@ def _init_client(context: Context, config: TierConfig, how: str = "") -> Iterato
             how = how or f"run 'cdr enroll TICKET -T {config.name}'"
             context.output.note(f"client {config.name}: not enrolled yet; {how}")
             return
-        group = client.enroll(text, client_facts(client.zone_name)).group
+        group = client.enroll(text, client_facts(client.zone_name, config.facts)).group
         yield f"made enrolment of client {config.name} in group {group}"
 
 
