@@ -335,6 +335,16 @@ class Condition(ABC):
         """Is it convenient now? ``value`` has been checked. Changes nothing, since showing a status asks
         too. What this kind of machine does not have (a battery) stands in nobody's way."""
 
+    @property
+    def central(self) -> bool:
+        """May a central policy set it? Only if no value of it names a command, a path or an address."""
+        return False
+
+    def both(self, one: Any, other: Any) -> Any:
+        """A value under which it is convenient just when it is under ``one`` and under ``other``, which have been
+        checked; ``other`` itself where that says it. ValueError when it would never be. For ``central`` ones."""
+        raise ValueError(f"{self.name} cannot be set twice")
+
 
 # --- repository formats -----------------------------------------------------------------------
 

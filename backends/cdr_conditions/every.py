@@ -21,6 +21,13 @@ class Every(Condition):
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
+    @property
+    def central(self) -> bool:
+        return True
+
+    def both(self, one: Any, other: Any) -> Any:
+        return max(other, one, key=parse_duration)
+
     def ask(self, value: Any, occasion: Occasion) -> Verdict:
         interval_s = parse_duration(value)
         last_s = occasion.last_done_s

@@ -42,6 +42,13 @@ class Idle(Condition):
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
+    @property
+    def central(self) -> bool:
+        return True
+
+    def both(self, one: Any, other: Any) -> Any:
+        return min(other, one, key=parse_rate)
+
     def ask(self, value: Any, occasion: Occasion) -> Verdict:
         if occasion.is_under_way:
             return Verdict(True)

@@ -22,6 +22,13 @@ class LoadBelow(Condition):
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise ConfigError(f"expected a load such as 1.5, not {show(value)}")
 
+    @property
+    def central(self) -> bool:
+        return True
+
+    def both(self, one: Any, other: Any) -> Any:
+        return min(other, one)
+
     def ask(self, value: Any, occasion: Occasion) -> Verdict:
         try:
             load = float(self._loadavg.read_text().split()[0])

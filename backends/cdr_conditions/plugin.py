@@ -37,6 +37,13 @@ class Later(Condition):
         return self.condition.ask(value, occasion)
 
     @property
+    def central(self) -> bool:
+        return self.condition.central
+
+    def both(self, one: Any, other: Any) -> Any:
+        return self.condition.both(one, other)
+
+    @property
     def condition(self) -> Condition:
         found: Condition = getattr(import_module(f".{self._module}", __package__), self._kind)()
         return found

@@ -26,6 +26,13 @@ class OnBattery(Condition):
         if not isinstance(value, bool):
             raise ConfigError(f"expected true or false, not {show(value)}")
 
+    @property
+    def central(self) -> bool:
+        return True
+
+    def both(self, one: Any, other: Any) -> Any:
+        return one and other
+
     def ask(self, value: Any, occasion: Occasion) -> Verdict:
         if value or not is_on_battery(self._supplies):
             return Verdict(True)

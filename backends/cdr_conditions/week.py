@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
@@ -22,6 +23,7 @@ _DAYS = rf"{_DAY}(?:-{_DAY})?(?:,{_DAY}(?:-{_DAY})?)*"
 _CLOCK = r"(?:[01]\d|2[0-3]):[0-5]\d"
 _HOURS = re.compile(rf"({_DAYS})|(?:({_DAYS}) )?({_CLOCK})-({_CLOCK}|24:00)").fullmatch
 _DAY_MINUTES = 24 * 60
+_WEEK_MINUTES = 7 * _DAY_MINUTES
 _AHEAD_DAYS = 8  # whatever opens at all opens within a week
 
 
@@ -62,6 +64,37 @@ def _run_of_days(part: str) -> Iterable[int]:
     start = _NAMES.index(first)
     length = (_NAMES.index(last or first) - start) % 7
     return ((start + step) % 7 for step in range(length + 1))
+
+
+def minutes_of(hours: Iterable[Hours]) -> int:
+    """A bit for each minute of the week, from Monday 00:00 on: set where any of the windows is open."""
+    mask = 0
+    for one in hours:
+        for day in one.days:
+            mask |= ((1 << (one.closes - one.opens)) - 1) << (day * _DAY_MINUTES + one.opens)
+    return (mask | mask >> _WEEK_MINUTES) & ((1 << _WEEK_MINUTES) - 1)
+
+
+def windows_of(mask: int) -> list[str]:
+    """Windows, none over midnight, that are open in just the minutes whose bits are set."""
+    days_of: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for day, name in enumerate(_NAMES):
+        bits = f"{mask >> day * _DAY_MINUTES & ((1 << _DAY_MINUTES) - 1):0{_DAY_MINUTES}b}"[::-1]
+        for run in re.finditer("1+", bits):
+            days_of[run.span()].append(name)
+    hours = sorted(days_of.items())
+    return [f"{_as_days(days)} {_clock(opens)}-{_clock(closes)}" for (opens, closes), days in hours]
+
+
+def _as_days(days: Sequence[str]) -> str:
+    """``Mon-Fri`` for all that lie in a row, else one by one."""
+    first, last = (_NAMES.index(day) for day in (days[0], days[-1]))
+    in_a_row = len(days) > 2 and last - first + 1 == len(days)
+    return f"{days[0]}-{days[-1]}" if in_a_row else ",".join(days)
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def next_spell(hours: Sequence[Hours], now_s: float, zone: tzinfo | None) -> tuple[float, float]:

@@ -24,7 +24,7 @@ class Window(Condition):
     def check(self, value: Any) -> None:
         from .week import parse_hours
 
-        windows = value if isinstance(value, list) else [value]
+        windows = _list(value)
         if not windows:
             raise ConfigError("an empty list of windows would never be convenient")
         for window in windows:
@@ -33,10 +33,25 @@ class Window(Condition):
             except ValueError as error:
                 raise ConfigError(str(error)) from None
 
+    @property
+    def central(self) -> bool:
+        return True
+
+    def both(self, one: Any, other: Any) -> Any:
+        """The windows in which those of both are open."""
+        from . import week
+
+        mask, others = (week.minutes_of(map(week.parse_hours, _list(value))) for value in (one, other))
+        common = mask & others
+        if not common:
+            each = [" or ".join(_list(value)) for value in (one, other)]
+            raise ValueError(f"the windows {each[0]} and {each[1]} have no time in common")
+        return other if common == others else one if common == mask else week.windows_of(common)
+
     def ask(self, value: Any, occasion: Occasion) -> Verdict:
         from . import week
 
-        windows = value if isinstance(value, list) else [value]
+        windows = _list(value)
         hours = [week.parse_hours(window) for window in windows]
         opens_s, closes_s = week.next_spell(hours, occasion.now_s, self._zone)
         if opens_s <= occasion.now_s:
@@ -44,3 +59,7 @@ class Window(Condition):
         opens = week.weekday_and_clock(opens_s, self._zone)
         reason = f"waiting for the window {' or '.join(windows)} (opens {opens})"
         return Verdict(False, reason, opens_s - occasion.now_s)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -22,7 +22,7 @@ from cdr_plugin.agent.process import Ended, Process, command_line
 from cdr_plugin.agent.questions import Answered, Questions
 from cdr_plugin.agent.results import in_words
 from cdr_plugin.agent.scheduler import Outcome, Record, Scheduler, Why
-from cdr_plugin.agent.surroundings import default_routes, read_clock, stamp
+from cdr_plugin.agent.surroundings import default_routes, read_clock
 from cdr_plugin.contracts import Verdict
 from cdr_plugin.convenience import PAUSED
 from cdr_plugin.errors import CdrError
@@ -253,7 +253,7 @@ class Agent:
     # --- looking around ---
 
     def _look_around(self) -> None:
-        if stamp(self._in_force.file) != self._stamp:
+        if self._in_force.stamp_now() != self._stamp:
             self._reload()
         routes = default_routes()
         clock = read_clock()
@@ -265,7 +265,7 @@ class Agent:
             self._note_passing_time(clock)
 
     def _reload(self) -> None:
-        self._stamp = stamp(self._in_force.file)
+        self._stamp = self._in_force.stamp_now()
         try:
             self._adopt(self._reload_config())
         except CdrError as error:
@@ -285,7 +285,7 @@ class Agent:
         self._locks.update(fresh)
         for folder in self._locks.keys() - folders.keys():
             self._locks.pop(folder).close()
-        self._in_force = in_force
+        self._in_force, self._stamp = in_force, in_force.stamp
         self._answers.clear()
         ledgers = {tier.name: self._ledger(tier.state) for tier in in_force.tiers}
         self._scheduler.set_jobs(jobs_of(in_force.tiers), lambda job: ledgers[job.tier].get(job.kind, Record()))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cdr_plugin.agent.surroundings import stamp
 from cdr_plugin.config import Config, TierConfig
+from cdr_plugin.config.adopted import adopted_file
 from cdr_plugin.config.load import find_config, parse_config, read_text
 from cdr_plugin.errors import NotEnrolledError
 from cdr_plugin.unbuilt import refuse_unbuilt
@@ -19,9 +20,13 @@ class InForce:
 
     text: str
     stamp: tuple[int, ...]
-    """Of the file, from before it was read."""
+    """Of the file and of the policies that tiers have adopted, from before they were read."""
     config: Config
     tiers: tuple[TierConfig, ...]
+
+    def stamp_now(self) -> tuple[int, ...]:
+        """Differs from ``stamp`` when any of them was replaced, written or removed since."""
+        return _stamp(self.file, self.config)
 
     @property
     def file(self) -> Path:
@@ -32,7 +37,8 @@ def load(path: Path | None, names: Sequence[str]) -> InForce:
     """``path`` or the default file; ``names`` of tiers, all when empty. ConfigError, UserError; NotEnrolledError
     for a tier that was not initialised (or whose disk is not there)."""
     file = (find_config() if path is None else path).absolute()
-    before = stamp(file)
+    config = parse_config(read_text(file), file, inherit=False)
+    before = _stamp(file, config)
     text = read_text(file)
     config = parse_config(text, file)
     chosen = {config.tier(name).name for name in names} or set(config.tiers)
@@ -42,3 +48,8 @@ def load(path: Path | None, names: Sequence[str]) -> InForce:
         if not tier.state.is_dir():
             raise NotEnrolledError(f"tier {tier.name}: no state in {tier.state}; run 'cdr init', or mount its disk")
     return InForce(text, before, config, tiers)
+
+
+def _stamp(file: Path, config: Config) -> tuple[int, ...]:
+    adopted = (adopted_file(tier.state) for tier in config.tiers.values() if tier.policy == "inherit")
+    return tuple(part for path in (file, *adopted) for part in (0, *stamp(path)))

@@ -18,6 +18,7 @@ from typing import Self
 from cdr_plugin.client.adoption import take_baseline
 from cdr_plugin.client.answers import answer_wanted
 from cdr_plugin.client.catalogs import remove_old_catalogs
+from cdr_plugin.client.policy import adopt_policies
 from cdr_plugin.client.receipts import apply_receipt, read_receipt_in
 from cdr_plugin.client.resealing import reseal_waiting
 from cdr_plugin.client.room import Room, SpoolFullError, free_files
@@ -185,6 +186,7 @@ class Sender:
         if newest is not None:
             apply_receipt(self._client, newest, self._reporter)
         read_standings(self._client, self._storages.values(), self._folder, self._reporter)
+        adopt_policies(self._client, self._storages.values(), self._folder, self._reporter)
 
     def _take_baseline(self, _: str, storage: Transport) -> None:
         """What the operator let us adopt, if anything; what is wrong with it does not stop the sending."""

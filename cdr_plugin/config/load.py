@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from .chain import Config, check_chain
 from .origin import Origin, collecting, raise_all
 from .places import parse_name
 from .schema import TierConfig
+from .tables import parse_tables
 
 CLIENT_METHODS = ("delta", "zstd")
 """What a client reduces with when ``reduce.methods`` is absent."""
@@ -25,14 +24,12 @@ CLIENT_METHODS = ("delta", "zstd")
 MAX_BYTES = 4 * 1024 * 1024
 """A mistaken path (a disk image) is refused, not read into memory."""
 
-_SYNTAX = re.compile(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", re.DOTALL).fullmatch
 
-
-def load_config(path: Path | None = None) -> Config:
+def load_config(path: Path | None = None, *, inherit: bool = True) -> Config:
     """The configuration in ``path``, else in the first of $CDR_CONFIG, ./cdr.toml and
-    ~/.config/cdr/cdr.toml; ConfigError names file, line and key."""
+    ~/.config/cdr/cdr.toml; ConfigError names file, line and key. ``inherit``: as for ``parse_config``."""
     file = (find_config() if path is None else path).absolute()
-    return parse_config(read_text(file), file)
+    return parse_config(read_text(file), file, inherit=inherit)
 
 
 def find_config() -> Path:
@@ -48,11 +45,16 @@ def find_config() -> Path:
     raise ConfigError(f"no configuration: there is no {places}; name one with -c FILE or $CDR_CONFIG")
 
 
-def parse_config(text: str, file: Path) -> Config:
-    """The configuration in ``text``, with ``file`` (absolute) for messages and relative paths."""
+def parse_config(text: str, file: Path, *, inherit: bool = True) -> Config:
+    """The configuration in ``text``, with ``file`` (absolute) for messages and relative paths; under the policies that
+    its tiers have adopted, unless not to ``inherit``."""
     loaded = parse_leniently(text, file)
     raise_all(loaded.problems)
-    return loaded.config
+    if not inherit or all(tier.policy == "own" for tier in loaded.config.tiers.values()):
+        return loaded.config
+    from .adopted import in_force
+
+    return in_force(loaded.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +90,7 @@ def parse_leniently(text: str, file: Path) -> Loaded:
 
 def _tables(text: str, origin: Origin, problems: list[ConfigError]) -> dict[str, Any]:
     """The tables of the tiers by name."""
-    try:
-        document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _syntax_error(error, text, origin.file) from None
+    document = parse_tables(text, origin.file)
     problems += [origin.unknown((key,), ["tier"]) for key in document if key != "tier"]
     tables = document.get("tier")
     if isinstance(tables, dict) and tables:
@@ -148,12 +147,3 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{file}:{line}: not UTF-8 text, as TOML must be") from None
-
-
-def _syntax_error(error: Exception, text: str, file: Path) -> ConfigError:
-    match = _SYNTAX(str(error))
-    if match is None:
-        return ConfigError(f"{file}: {error}")
-    line = match[2] or text.count("\n") + 1
-    reason = match[1][:1].lower() + match[1][1:]
-    return ConfigError(f"{file}:{line}: not TOML: {reason}")

@@ -156,3 +156,27 @@ def test_windows_that_would_never_open_are_refused() -> None:
         Window().check([])
     with pytest.raises(ConfigError, match='closes as it opens; write "00:00-24:00" for the whole day'):
         Window().check("08:00-08:00")
+
+
+CLOCKS = st.integers(0, 24 * 60 - 1).map(lambda minutes: f"{minutes // 60:02d}:{minutes % 60:02d}")
+DAYS = st.sampled_from(["", "Mon-Fri ", "Sat,Sun ", "Fri-Mon ", "Wed "])
+WINDOWS = st.tuples(DAYS, CLOCKS, CLOCKS).filter(lambda w: w[1] != w[2]).map(lambda w: f"{w[0]}{w[1]}-{w[2]}")
+
+
+@given(st.lists(WINDOWS, min_size=1, max_size=3), WINDOWS, st.integers(0, 7 * 24 * 60 - 1))
+def test_both_is_open_just_when_each_is(one: list[str], other: str, minute: int) -> None:
+    utc = ZoneInfo("UTC")
+    moment = at("2026-01-05 00:00", utc) + 60 * minute
+    each = [ask(value, moment, utc).convenient for value in (one, other)]
+    try:
+        both = Window().both(one, other)
+    except ValueError:
+        assert not all(each)
+    else:
+        assert ask(both, moment, utc).convenient == all(each)
+        assert Window().both(one, both) == both
+
+
+def test_windows_with_no_time_in_common_are_refused() -> None:
+    with pytest.raises(ValueError, match="have no time in common"):
+        Window().both("08:00-18:00", ["20:00-06:00", "19:00-19:30"])

@@ -1,0 +1,69 @@
+"""Publishing a group's central policy: it lies signed and sealed where each of its clients looks for answers.
+
+The register holds it, so it outlives the tier's state; what is in the storage is written again by the next pass
+for whom it is missing: a client that enrolled since, a storage that lost it, a run that was killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from cdr_plugin.contracts import Transport
+from cdr_plugin.errors import NotFoundError
+from cdr_plugin.identity.register import Client, ClientState, Published
+from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
+from cdr_plugin.parcel.policy import PolicyDocument, write_policy
+from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of
+from cdr_plugin.top.tier import TopTier
+
+
+def set_policy(top: TopTier, text: str) -> Published:
+    """Make ``text`` the group's policy, durably; what clients see follows with ``publish_policy``."""
+    policy = Published(top.state.next_serial("policy"), text, int(time.time()))
+    top.register.set_policy(top.group, policy)
+    return policy
+
+
+def publish_policy(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox]) -> int:
+    """Write the policy for every approved client that has not been told of it; how many were."""
+    policy = top.register.policy(top.group)
+    if policy is None:
+        return 0
+    clients = (client for client in top.register.clients(top.group) if client.state is ClientState.APPROVED)
+    return sum(_tell(top, client, policy, inboxes, listings) for client in clients)
+
+
+def _tell(top: TopTier, client: Client, policy: Published, inboxes: Inboxes, listings: Sequence[Inbox]) -> bool:
+    """The note of what was said is made behind the saying, and only when no inbox was left out."""
+    folder = folder_id(client.key, top.group)
+    name, said = answer_name(folder, Answer.POLICY), f"policy:{client.fingerprint.hex()}"
+    homes = homes_of(folder, inboxes, listings)
+    note = f"{policy.serial} {folder}"
+    came = any(listing.has_folder(folder) for listing in listings)
+    if (top.state.get(said) or b"").decode() == note and not (came and _is_gone(name, inboxes, homes)):
+        return False
+    data = write_policy(
+        PolicyDocument(policy.serial, policy.text),
+        top.identity.signing,
+        client=client.key,
+        sealing=client.sealing,
+        group=top.group,
+        issued_s=policy.published_s,
+    )
+    for inbox in inboxes.reachable(homes):
+        with inboxes.using(inbox):
+            inbox.put(name, data, overwrite=True)
+    if not inboxes.failures:
+        top.state.put({said: note})
+    return True
+
+
+def _is_gone(name: str, inboxes: Inboxes, homes: Sequence[Transport]) -> bool:
+    for inbox in inboxes.reachable(homes):
+        with inboxes.using(inbox):
+            try:
+                inbox.stat(name)
+            except NotFoundError:
+                return True
+    return False
