@@ -90,7 +90,6 @@ COMMANDS: dict[str, Command] = {
         Command("config", "check or show the configuration"),
         Command("graph", "draw the hierarchy of one or several configurations, and say what does not fit"),
         Command("policy", "the central policy of a group: publish it, or show what is in force"),
-        Command("groups", "the groups of a receiving tier, and which clients belong together"),
     )
 }
 """In the order of ``cdr --help``."""
