@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterable
 
 from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
 from cdr_plugin.config.adopted import Adopted, read_adopted, write_adopted
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import ConfigError, IntegrityError, NotFoundError, RemoteError
-from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES, Accept
+from cdr_plugin.identity.keys import VerifyKey
 from cdr_plugin.parcel.naming import Answer, answer_name
 from cdr_plugin.parcel.policy import PolicyDocument, read_policy
 from cdr_plugin.reporter import Reporter
@@ -24,14 +26,14 @@ def adopt_policies(client: ClientTier, storages: Iterable[Transport], folder: st
     if not client.inherits:
         return
     last = read_adopted(client.state_folder)
-    top = client.ticket.tiers[-1]
-    key = top.verify_key.fingerprint.hex()
+    top, signer = _top_of(client)
+    key = signer.fingerprint.hex()
     lowest = last.serial if last is not None and last.key == key else 0
     found = [_read_in(client, storage, folder, lowest, reporter) for storage in storages]
     newest = max((policy for policy in found if policy is not None), key=lambda p: p.serial, default=None)
     if newest is None or (newest.serial == lowest and last is not None):
         return
-    adopted = Adopted(newest.serial, client.ticket.group, top.name, key, int(time.time()), newest.text)
+    adopted = Adopted(newest.serial, client.ticket.group, top, key, int(time.time()), newest.text)
     try:
         _ = adopted.policy
     except ConfigError as error:
@@ -40,6 +42,17 @@ def adopt_policies(client: ClientTier, storages: Iterable[Transport], folder: st
         return
     write_adopted(client.state_folder, adopted)
     reporter.note(f"client {client.name}: the policy of group {adopted.group} is adopted; see 'cdr policy show'")
+
+
+def _top_of(client: ClientTier) -> tuple[str, VerifyKey]:
+    """Name and present key of the top tier. That of the tier that issued the ticket may have been replaced since."""
+    ticket = client.ticket
+    top = ticket.tiers[-1]
+    return top.name, ticket.issuer if len(ticket.tiers) == 1 else top.verify_key
+
+
+def _signer(client: ClientTier) -> VerifyKey | Accept:
+    return tier_signer(client) if len(client.ticket.tiers) == 1 else _top_of(client)[1]
 
 
 def _read_in(
@@ -52,13 +65,13 @@ def _read_in(
         return read_policy(
             storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
             keys=client.identity.sealing_keys(ticket.group),
-            tier=ticket.tiers[-1].verify_key,
+            tier=_signer(client),
             client=client.identity.signing.public,
             group=ticket.group,
             now_s=time.time(),
             lowest_serial=lowest,
         )
-    except NotFoundError:
+    except (NotFoundError, FormerKeyError):
         return None
     except RemoteError as error:
         reporter.note(f"client {client.name}: {error}; its policy is read another time")

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from cdr_plugin.identity.codec import WireStruct
-from cdr_plugin.identity.documents import NEVER_S, open_document, seal_document, sign_document, unseal_document
+from cdr_plugin.identity.documents import NEVER_S, Accept, open_document, seal_document, sign_document, unseal_document
 from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.limits import MAX_POLICY_CHARS
@@ -56,13 +56,13 @@ def read_policy(
     data: Buffer,
     *,
     keys: Sequence[SealingKey],
-    tier: VerifyKey,
+    tier: VerifyKey | Accept,
     client: VerifyKey,
     group: str,
     now_s: float,
     lowest_serial: int = 0,
 ) -> PolicyDocument:
-    """The policy that ``tier`` signed for ``client``; AuthenticationError, FormatError."""
+    """The policy that ``tier`` (its key, or who judges it) signed for ``client``; AuthenticationError, FormatError."""
     document = open_document(
         unseal_document(data, keys=keys, kind=_KIND, group=group),
         kind=_KIND,

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import NotFoundError
 from cdr_plugin.identity.register import Client, ClientState, Published
 from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
 from cdr_plugin.parcel.policy import PolicyDocument, write_policy
@@ -39,9 +37,9 @@ def _tell(top: TopTier, client: Client, policy: Published, inboxes: Inboxes, lis
     folder = folder_id(client.key, top.group)
     name, said = answer_name(folder, Answer.POLICY), f"policy:{client.fingerprint.hex()}"
     homes = homes_of(folder, inboxes, listings)
-    note = f"{policy.serial} {folder}"
+    note = f"{policy.serial} {folder} {top.identity.signing.public.fingerprint.hex()}"
     came = any(listing.has_folder(folder) for listing in listings)
-    if (top.state.get(said) or b"").decode() == note and not (came and _is_gone(name, inboxes, homes)):
+    if (top.state.get(said) or b"").decode() == note and not (came and inboxes.lack(name, homes)):
         return False
     data = write_policy(
         PolicyDocument(policy.serial, policy.text),
@@ -57,13 +55,3 @@ def _tell(top: TopTier, client: Client, policy: Published, inboxes: Inboxes, lis
     if not inboxes.failures:
         top.state.put({said: note})
     return True
-
-
-def _is_gone(name: str, inboxes: Inboxes, homes: Sequence[Transport]) -> bool:
-    for inbox in inboxes.reachable(homes):
-        with inboxes.using(inbox):
-            try:
-                inbox.stat(name)
-            except NotFoundError:
-                return True
-    return False

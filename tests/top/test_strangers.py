@@ -185,6 +185,7 @@ def test_a_replaced_key_cannot_come_back_with_a_ticket(chain: Chain) -> None:
     client = chain.new_client()
     chain.send(client)
     chain.receive()
+    chain.send(client)
     register = chain.top.register
     (before,) = register.clients()
     new, _ = stranger_of(register)
