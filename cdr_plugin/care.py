@@ -102,6 +102,17 @@ class KeyInfo:
     created: str
 
 
+@dataclass(frozen=True, slots=True)
+class LockInfo:
+    """Somebody who works on a repository, or was left from one who did. ``text`` says who, since when, and what
+    to do about it, the advice behind the last ``;``."""
+
+    id: str
+    text: str
+    exclusive: bool
+    stale: bool
+
+
 @dataclass(slots=True)
 class RepairReport:
     """What a repair changed, one line each, and what it could not save."""
@@ -149,6 +160,10 @@ class RepositoryCare(ABC):
     @abstractmethod
     def change_password(self, password: str) -> str:
         """A new key in place of the current one; its ID."""
+
+    def locks(self) -> Sequence[LockInfo]:
+        """Who holds it now; nothing where the format has no locks. Takes none itself."""
+        return ()
 
     @abstractmethod
     def unlock(self, *, all_locks: bool = False) -> int:

@@ -88,6 +88,7 @@ COMMANDS: dict[str, Command] = {
         Command("adopt", "give a client without state a baseline from what the repository holds"),
         Command("plugins", "list plugins and which kernel is in use"),
         Command("config", "check or show the configuration"),
+        Command("doctor", "what is wrong with the tiers of this machine, and what to do next"),
         Command("graph", "draw the hierarchy of one or several configurations, and say what does not fit"),
         Command("policy", "the central policy of a group: publish it, or show what is in force"),
     )

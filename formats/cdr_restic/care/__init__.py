@@ -9,6 +9,7 @@ from cdr_plugin.care import (
     CheckOptions,
     CheckReport,
     KeyInfo,
+    LockInfo,
     PruneOptions,
     PruneReport,
     RepairReport,
@@ -87,6 +88,11 @@ class ResticCare(RepositoryCare):
         with self._repository.exclusive(with_versions=False) as held:
             self._repository.key_id = change_password(held, password)
             return self._repository.key_id
+
+    def locks(self) -> Sequence[LockInfo]:
+        from cdr_restic.care.unlock import list_locks
+
+        return list_locks(self._repository.files())
 
     def unlock(self, *, all_locks: bool = False) -> int:
         from cdr_restic.care.unlock import unlock
