@@ -65,6 +65,9 @@ def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
         plugins=plugins,
         receive_limit=config.receive.limit,
         forward_limit=config.forward.limit,
+        also_to=config.forward.to[1:],
+        spool_limit=config.spool.max_size,
+        inbox_limit=config.receive.max_size,
     )
 
 

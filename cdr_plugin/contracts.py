@@ -21,6 +21,7 @@ except where a docstring says otherwise.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -244,7 +245,11 @@ class Transport(ABC):
         default reads it whole."""
         data = self.get(name)
         moved(len(data))
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync(path.parent)
 
     @abstractmethod
     def stat(self, name: str) -> ObjectInfo:
@@ -273,6 +278,14 @@ class Transport(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class TransportPlugin(ABC):

@@ -14,10 +14,6 @@ from cdr_plugin.errors import ConfigError
 _PIN_FOR_S = 180 * 86400
 
 
-def _storages(tier: TierConfig) -> int:
-    return len(tier.forward.to) if tier.forward else 0
-
-
 def _replicates(tier: TierConfig) -> bool:
     return tier.forward is not None and tier.forward.mode == "all" and len(tier.forward.to) > 1
 
@@ -35,11 +31,10 @@ def _is_local(url: str) -> bool:
 
 
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
-    ("spool.max_size of an intermediate tier", lambda t: not t.source and t.spool.max_size),
-    ("forward.to with several storages, of a tier that receives", lambda t: t.receive and _storages(t) > 1),
-    ("forward.release of an intermediate tier", lambda t: not t.source and _release(t) != "committed"),
+    ("spool.max_size of a top tier", lambda t: t.store and not t.source and t.spool.max_size),
+    ("forward.mode = 'all' of a tier that receives", lambda t: t.receive and _replicates(t)),
+    ("forward.release = 'stored' of a tier that opens nothing", lambda t: not t.source and _release(t) == "stored"),
     ("receive.layout other than 'per-client'", lambda t: t.receive and t.receive.layout != "per-client"),
-    ("receive.max_size", lambda t: t.receive and t.receive.max_size),
     ("receive.retain", lambda t: t.receive and t.receive.retain != RetainConfig()),
     ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
     ("reduce.methods of an intermediate tier", lambda t: not t.source and t.forward and t.reduce.methods),

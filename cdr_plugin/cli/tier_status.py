@@ -50,6 +50,8 @@ def tier_status(context: Context, config: TierConfig) -> dict[str, Any]:
         "role": config.role.value,
         "queue": {"segments": 0, "bytes": 0},
         "inbox_bytes": 0,
+        "inbox_limit": None,
+        "inbox_unknown_bytes": 0,
         "retained_bytes": 0,
         "waiting_for": "",
         "ask_again": None,
@@ -82,8 +84,11 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     if config.store is not None:
         found["clients"] += _clients_of_top(context, config)
     if config.receive is not None:  # last, since an inbox that is out of reach ends it
+        found["inbox_limit"] = config.receive.max_size
         inboxes = list(_inboxes(context.plugins, config))
         found["inbox_bytes"] = sum(size for _, size in inboxes)
+        if config.store is not None:
+            found["inbox_unknown_bytes"] = _unknown_bytes(context, config, inboxes)
         if any(not name.endswith("/head") for name, _ in inboxes):
             _wait(found, "'cdr receive'", receiving(config, context.plugins), done.get(RECEIVED))
 
@@ -225,6 +230,18 @@ def _inboxes(plugins: Plugins, config: TierConfig) -> Iterator[tuple[str, int]]:
     for url in dict.fromkeys((*config.receive.inbox, *of_groups)):
         with plugins.transport(url) as inbox:
             yield from ((info.name, info.size) for info in inbox.list("clients"))
+
+
+def _unknown_bytes(context: Context, config: TierConfig, inboxes: Iterable[tuple[str, int]]) -> int:
+    """What lies there of senders whose segments are not taken."""
+    from cdr_plugin.assembly import top_tiers
+    from cdr_plugin.top.room import known_folders
+
+    for top in top_tiers(context.config, config, context.plugins, context.output):
+        known = known_folders(top.register)  # one register for all groups
+        top.close()
+        return sum(size for name, size in inboxes if name.split("/")[1] not in known)
+    return 0
 
 
 # --- values ---

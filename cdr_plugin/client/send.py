@@ -17,6 +17,7 @@ from typing import Self
 
 from cdr_plugin.client.adoption import take_baseline
 from cdr_plugin.client.answers import answer_wanted
+from cdr_plugin.client.back_pressure import BackPressure
 from cdr_plugin.client.catalogs import remove_old_catalogs
 from cdr_plugin.client.policy import adopt_policies
 from cdr_plugin.client.receipts import apply_receipt, read_receipt_in
@@ -72,7 +73,7 @@ def send(
         while (verdict := may_go_on()).convenient and sender.send_next():
             pass
         result = sender.end()
-        result.waiting_for = verdict.reason if result.segments_waiting else ""
+        result.waiting_for = (sender.held_up_by or verdict.reason) if result.segments_waiting else ""
         return result
 
 
@@ -97,6 +98,7 @@ class Sender:
         self._queue: deque[SegmentRow] = deque()
         self._unannounced = 0
         self._result = SendResult()
+        self._pressure = BackPressure(client, reporter)
 
     def __enter__(self) -> Self:
         """NotConvenientError while another process sends, RemoteError when no storage answers."""
@@ -138,9 +140,13 @@ class Sender:
                 del self._storages[url]
 
     @property
+    def _first(self) -> tuple[str, Transport]:
+        """Where segments go now, and its URL."""
+        return next(iter(self._storages.items()))
+
+    @property
     def _storage(self) -> Transport:
-        """Where segments go now."""
-        return next(iter(self._storages.values()))
+        return self._first[1]
 
     def begin(self) -> None:
         """Take in what was answered, and put what it asks for in front of the queue."""
@@ -149,13 +155,21 @@ class Sender:
         self._send_enrolment()
         self._answer_wanted()
 
+    @property
+    def held_up_by(self) -> str:
+        """Why nothing more is sent in this session although something waits; empty while there is room above."""
+        return self._pressure.reason
+
     def send_next(self) -> bool:
-        """Send the first segment of the queue; False when there is none."""
-        while (row := self._next()) is not None:
+        """Send the first segment of the queue; False when there is none, or no room for it."""
+        while not self.held_up_by and (row := self._next()) is not None:
+            if self._pressure.holds_up(*self._first, row):
+                return False
             if self._send_one(row):
+                self._pressure.put(*self._first, row)
                 self._unannounced += 1
                 if self._unannounced >= _HEAD_EVERY:
-                    self._write_heads()
+                    self.announce()
                 return True
         return False
 
@@ -169,7 +183,12 @@ class Sender:
 
     def announce(self) -> None:
         """Write the heads that do not say yet what has been sent."""
-        self._write_heads()
+        try:
+            self._write_heads()
+        except StorageFullError as error:
+            self._pressure.storage_is_full(error)
+            if not self._state.queue()[0]:
+                raise  # else what waits says it, and the next run announces
 
     # --- what comes down ---
 
@@ -244,8 +263,11 @@ class Sender:
         name = segment_name(self._folder, row.parcel_id, row.index)
         try:
             resumed = self._storage.put_file(name, path)
+        except StorageFullError as error:
+            self._pressure.storage_is_full(error)
+            return False
         except RemoteError as error:
-            there = None if isinstance(error, StorageFullError) else self._found(name, row)
+            there = self._found(name, row)
             if there is None or _sha256(there) == row.sha256:
                 raise
             data = path.read_bytes()

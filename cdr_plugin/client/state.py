@@ -179,6 +179,15 @@ class ClientState(TierState):
                     (size, sha256, SEGMENT.next(row.state, SegmentEvent.RETURN), parcel, row.index),
                 )
 
+    def is_answer(self, segment: SegmentRow) -> bool:
+        """Was it asked for: is it in a parcel of answers, or put before, as what was put behind it tells?"""
+        sql = (
+            "SELECT 1 FROM parcels WHERE ord=?1 AND answers=1 UNION ALL "
+            "SELECT 1 FROM segments WHERE parcel=?1 AND idx>?2 AND state!=?3 LIMIT 1"
+        )
+        values = segment.parcel_ord, segment.index, SegmentState.SPOOLED
+        return self._db.connection.execute(sql, values).fetchone() is not None
+
     def lose(self, segment: SegmentRow) -> None:
         """Its object will not be taken: it leaves the queue, and what it held is wanted, or repeated.
 

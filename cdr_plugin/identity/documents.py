@@ -157,9 +157,18 @@ def open_document(
     )
 
 
-def read_serial(data: Buffer, *, kind: str, is_owner: Callable[[VerifyKey, bytes], bool]) -> int:
-    """The serial of a signed document of whatever group, for those who only carry it; -1 for bytes that are no
-    document of this kind, or not signed by who owns it. ``is_owner``: may this key sign for this group hash?"""
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What who only carries a document may rely on: that its owner signed it. ``body`` is not decoded."""
+
+    serial: int
+    issued_s: int
+    body: bytes
+
+
+def read_carried(data: Buffer, *, kind: str, is_owner: Callable[[VerifyKey, bytes], bool]) -> Carried | None:
+    """A signed document of whatever group, for those who only carry it; None for bytes that are no document
+    of this kind, or not signed by who owns it. ``is_owner``: may this key sign for this group hash?"""
     try:
         check_start(data, ObjectKind.DOCUMENT, DOCUMENT_PREFIX_BYTES, MAX_DOCUMENT_BYTES, kind)
         view = memoryview(data)
@@ -168,8 +177,10 @@ def read_serial(data: Buffer, *, kind: str, is_owner: Callable[[VerifyKey, bytes
         claimed.verify(view[34:DOCUMENT_PREFIX_BYTES], _DOMAIN, view[:34], encoded)
         envelope = decode(_Envelope, encoded, kind)
     except IntegrityError:
-        return -1
-    return envelope.serial if envelope.kind == kind and is_owner(claimed, envelope.group) else -1
+        return None
+    if envelope.kind != kind or not is_owner(claimed, envelope.group):
+        return None
+    return Carried(envelope.serial, envelope.issued_s, envelope.body)
 
 
 def _check_claims(

@@ -25,6 +25,7 @@ class ObjectKind(IntEnum):
     SEGMENT = 1
     DOCUMENT = 2
     SEALED_DOCUMENT = 3
+    NOTE = 4
 
 
 def frame(domain: bytes, *parts: Buffer) -> bytes:

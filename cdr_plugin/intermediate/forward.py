@@ -1,171 +1,153 @@
-"""Moving objects through a tier that reduces nothing.
-
-``receive`` takes objects from the inboxes into the tier's spool, ``send`` puts them into the storage
-above and brings the answers down. An object is deleted where it came from only when it is durable
-where it went; every step can be repeated. Heads travel behind the segments that they name.
-
-::
-
-    inbox --take--> spool --put--> storage above          answers: storage above --copy--> inbox
-"""
+"""Putting what is spooled into the storage above, and bringing the answers down. Heads travel behind the segments
+that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdr_plugin.contracts import ObjectInfo, Transport, Verdict
-from cdr_plugin.errors import CdrError, FormatError, NotFoundError
-from cdr_plugin.files import TEMPORARY_PREFIX, storage_error, sync_folder
-from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
-from cdr_plugin.parcel.naming import ANSWERS, CLIENTS, HeadName, ObjectName, SegmentName, parse_name
+from cdr_plugin.errors import IntegrityError, NotFoundError, RemoteError, StorageFullError
+from cdr_plugin.inbox_limit.gauge import Gauge
+from cdr_plugin.intermediate.objects import MAX_OBJECT_BYTES, Moved, in_order, put_if_new
+from cdr_plugin.parcel.limits import MAX_ROOM_BYTES
+from cdr_plugin.parcel.naming import CLIENTS, NOTES, HeadName, SegmentName
+from cdr_plugin.parcel.room import Room, read_unverified_room
 from cdr_plugin.reporter import Reporter
 
 
-@dataclass(slots=True)
-class Moved:
-    """What one run moved: segments, their bytes, and answers that were new below. ``waiting_for``: why it
-    ended before all was moved."""
-
-    segments: int = 0
-    bytes: int = 0
-    answers: int = 0
-    waiting_for: str = ""
-
-    def add(self, other: Moved) -> None:
-        self.segments += other.segments
-        self.bytes += other.bytes
-        self.answers += other.answers
-
-
-def take(inbox: Transport, spool: Transport, spool_folder: Path, reporter: Reporter) -> Moved:
-    """Move everything below ``clients/`` from the inbox into the spool."""
-    moved = Moved()
-    # Heads are read before segments are listed: what they name is there by then.
-    heads = _read_heads(inbox)
-    for info, name in _in_order(inbox.list(CLIENTS), reporter):
-        if isinstance(name, HeadName):
-            continue
-        try:
-            _take_object(inbox, info, spool_folder)
-        except NotFoundError:
-            continue  # its client withdrew it meanwhile
-        _count(moved, info, name)
-    for head, data in heads.items():
-        if not _is_older(spool, head, data):
-            _put_if_new(spool, head, data)
-    return moved
-
-
-def _is_older(spool: Transport, name: str, data: bytes) -> bool:
-    """Is this head older than the one that came through another inbox, which its client could not reach then?"""
-    from cdr_plugin.parcel.head import carried_serial  # not for 'cdr status': it needs the crypto library
-
-    folder = name.split("/")[1]
-    try:
-        present = spool.get(name, 0, MAX_SEGMENT_OBJECT_BYTES)
-    except NotFoundError:
-        return False
-    return carried_serial(data, folder) < carried_serial(present, folder)
-
-
-def _read_heads(inbox: Transport) -> dict[str, bytes]:
-    """Heads by name. They are replaced in place by their clients, so they stay where they are."""
-    heads = {}
-    for info, name in _in_order(inbox.list(CLIENTS), Reporter()):
-        if isinstance(name, HeadName):
-            try:
-                heads[info.name] = inbox.get(info.name, 0, MAX_SEGMENT_OBJECT_BYTES)
-            except NotFoundError:
-                continue
-    return heads
-
-
-def _take_object(inbox: Transport, info: ObjectInfo, spool_folder: Path) -> None:
-    """Durable in the spool under its name, then gone from the inbox."""
-    target = spool_folder / info.name
-    temporary = spool_folder / f"{TEMPORARY_PREFIX}{info.name.replace('/', '-')}"
-    try:
-        temporary.unlink(missing_ok=True)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inbox.get_file(info.name, temporary)
-        temporary.replace(target)
-        temporary.unlink(missing_ok=True)  # renaming one hard link over another removes neither
-        for folder in (target.parent, *target.parent.parents[: len(Path(info.name).parts) - 1]):
-            sync_folder(folder)
-    except OSError as error:
-        raise storage_error(target, error) from error
-    inbox.delete(info.name)
-
-
 def send(
-    spool: Transport, spool_folder: Path, above: Transport, reporter: Reporter, may_go_on: Callable[[], Verdict]
+    spool: Transport,
+    spool_folder: Path,
+    above: Sequence[Transport],
+    reporter: Reporter,
+    may_go_on: Callable[[], Verdict],
 ) -> Moved:
-    """Put what is spooled into the storage above; segments leave the spool, heads stay for comparison."""
+    """Put what is spooled into the first storage above, and heads into each; segments leave the spool, heads stay
+    for comparison. Where it ends before all has gone, heads wait, too: they name what is not there yet."""
     moved = Moved()
-    for info, name in _in_order(spool.list(CLIENTS), reporter):
-        if isinstance(name, HeadName):
-            _copy_if_new(spool, above, info)
+    queue = list(_queue(spool, reporter))
+    gauge = _gauge(above[0])
+    for waiting in queue:
+        moved.waiting_for = _why_not(gauge, waiting, may_go_on)
+        if moved.waiting_for:
+            return moved
+        try:
+            there = _put(above[0], waiting.info, spool_folder, reporter)
+        except StorageFullError as error:
+            moved.waiting_for = f"waiting for room in the storage above: {error}"
+            return moved
+        if not there:
             continue
-        verdict = may_go_on()
-        if not verdict.convenient:
-            moved.waiting_for = verdict.reason
-            break  # heads that name what is not there yet stay, too
-        above.put_file(info.name, spool_folder / info.name)
-        spool.delete(info.name)
-        _count(moved, info, name)
+        spool.delete(waiting.info.name)
+        moved.count(waiting.info)
+        if gauge is not None:
+            gauge.put(waiting.info.size)
         reporter.progress(segments_sent=moved.segments, bytes_sent=moved.bytes)
+    _put_heads(spool, above, reporter)
     return moved
 
 
-def waiting(spool: Transport) -> tuple[int, int]:
-    """Segments and bytes that wait in the spool."""
-    names = ((info.size, parse_name(info.name)) for info in spool.list(CLIENTS))
-    sizes = [size for size, name in names if isinstance(name, SegmentName)]
-    return len(sizes), sum(sizes)
+# --- the order in which things go ---
 
 
-def bring_answers(above: Transport, inboxes: Iterable[Transport], reporter: Reporter) -> int:
-    """Copy receipts and the like down into every inbox; how many were new there."""
-    copied = 0
-    for info, _ in _in_order(above.list(ANSWERS), reporter):
-        for inbox in inboxes:
-            copied += _copy_if_new(above, inbox, info)
-    return copied
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An object of the spool. ``is_first``: of the parcel that its client's head names first: answers, if the client
+    was asked for something."""
+
+    info: ObjectInfo
+    is_first: bool
 
 
-def _in_order(objects: Iterable[ObjectInfo], reporter: Reporter) -> Iterator[tuple[ObjectInfo, ObjectName]]:
-    """Segments by name, then heads: a head must not name what is not there yet."""
+def _queue(spool: Transport, reporter: Reporter) -> Iterator[_Waiting]:
+    """What waits, in the order of the heads; the first parcel of each client before any other."""
+    objects = list(in_order(spool.list(CLIENTS), reporter))
+    ranks = dict(_ranks(spool, [name for _, name in objects if isinstance(name, HeadName)]))
     found = []
-    for info in objects:
-        try:
-            name = parse_name(info.name)
-            if info.size > MAX_SEGMENT_OBJECT_BYTES:
-                raise FormatError(f"{info.name}: {info.size} bytes are more than any object has")
-        except CdrError as error:
-            reporter.error(info.name, "receive", f"{error}; left where it is")
-            continue
-        found.append((isinstance(name, HeadName), info.name, info, name))
-    for _, _, info, name in sorted(found, key=lambda row: row[:2]):
-        yield info, name
+    for info, name in objects:
+        if isinstance(name, SegmentName):
+            rank = ranks.get((name.folder, name.parcel_id), len(ranks))
+            found.append((rank != 0, name.folder, rank, info.name, info))
+        elif not isinstance(name, HeadName):
+            found.append((False, name.folder, -1, info.name, info))  # a request to be known
+    for _, _, rank, _, info in sorted(found, key=lambda row: row[:4]):
+        yield _Waiting(info, rank <= 0)
 
 
-def _copy_if_new(source: Transport, target: Transport, info: ObjectInfo) -> bool:
-    """Replace the small object in ``target`` by that of ``source``; whether they differed."""
-    return _put_if_new(target, info.name, source.get(info.name, 0, MAX_SEGMENT_OBJECT_BYTES))
+def _ranks(spool: Transport, heads: Sequence[HeadName]) -> Iterator[tuple[tuple[str, bytes], int]]:
+    from cdr_plugin.parcel.head import carried_parcels  # not for 'cdr status': it needs the crypto library
+    from cdr_plugin.parcel.naming import head_name
+
+    for head in heads:
+        data = spool.get(head_name(head.folder), 0, MAX_OBJECT_BYTES)
+        for rank, parcel in enumerate(carried_parcels(data, head.folder)):
+            yield (head.folder, parcel.id), rank
 
 
-def _put_if_new(target: Transport, name: str, data: bytes) -> bool:
+# --- one object ---
+
+
+def _why_not(gauge: Gauge | None, waiting: _Waiting, may_go_on: Callable[[], Verdict]) -> str:
+    verdict = may_go_on()
+    if not verdict.convenient:
+        return verdict.reason
+    if gauge is None or gauge.has_room(waiting.info.size, is_answer=waiting.is_first):
+        return ""
+    return gauge.reason
+
+
+def _put(above: Transport, info: ObjectInfo, spool_folder: Path, reporter: Reporter) -> bool:
+    """Whether it is there now. What a broken storage has torn is put over; where somebody else's object has the
+    name, ours waits until the tier above has thrown that one out."""
+    path = spool_folder / info.name
     try:
-        if target.get(name, 0, len(data) + 1) == data:
+        above.put_file(info.name, path)
+    except StorageFullError:
+        raise
+    except RemoteError as error:
+        found = _found(above, info)
+        if found is None:
+            raise
+        data = path.read_bytes()
+        if not data.startswith(found):
+            reporter.error(info.name, "send", f"{error}; it waits until that is gone")
             return False
-    except NotFoundError:
-        pass
-    target.put(name, data, overwrite=True)
+        above.put(info.name, data, overwrite=True)
     return True
 
 
-def _count(moved: Moved, info: ObjectInfo, name: ObjectName) -> None:
-    moved.segments += isinstance(name, SegmentName)
-    moved.bytes += info.size
+def _found(above: Transport, info: ObjectInfo) -> bytes | None:
+    try:
+        return above.get(info.name, 0, info.size + 1)
+    except RemoteError:
+        return None
+
+
+def _put_heads(spool: Transport, above: Sequence[Transport], reporter: Reporter) -> None:
+    for info, name in in_order(spool.list(CLIENTS), reporter):
+        if isinstance(name, HeadName):
+            data = spool.get(info.name, 0, MAX_OBJECT_BYTES)
+            for storage in above:
+                put_if_new(storage, info.name, data)
+
+
+# --- room above ---
+
+
+def _gauge(above: Transport) -> Gauge | None:
+    """By the newest note: a tier without keys can verify none, and all that a forged one can do is to make it wait."""
+    rooms = list(_rooms(above, time.time()))
+    return Gauge(above, max(rooms, key=lambda room: room.time_s)) if rooms else None
+
+
+def _rooms(above: Transport, now_s: float) -> Iterator[Room]:
+    for info in above.list(NOTES):
+        if info.name.endswith("/room"):
+            try:
+                yield read_unverified_room(above.get(info.name, 0, MAX_ROOM_BYTES + 1), now_s)
+            except (NotFoundError, IntegrityError):
+                continue
+

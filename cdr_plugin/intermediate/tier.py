@@ -1,17 +1,28 @@
-"""One intermediate tier: its inboxes, its spool, and the storage above."""
+"""One intermediate tier that opens nothing: its inboxes, its spool, and the storage above.
+
+::
+
+    inboxes --take--> spool --forward--> storage above          answers: storage above --copy--> inboxes
+
+Every step can be repeated; see ``take`` and ``forward``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdr_plugin.contracts import Transport, Verdict
+from cdr_plugin.errors import RemoteError
 from cdr_plugin.files import exclusive, remove_temporaries
-from cdr_plugin.intermediate.forward import Moved, bring_answers, send, take, waiting
+from cdr_plugin.intermediate.objects import Moved, waiting
+from cdr_plugin.parcel.naming import plain_room_name
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.tier_state import TierState
 
 
 @dataclass
@@ -26,6 +37,12 @@ class IntermediateTier:
     receive_limit: int | None = None
     """Bytes per second from the inboxes, as ``forward_limit`` to the storage above."""
     forward_limit: int | None = None
+    also_to: Sequence[str] = ()
+    """Other storages of the tier above, in whose place the first one that answers is used."""
+    spool_limit: int | None = None
+    """The most bytes that wait in the spool; what does not fit stays in the inboxes."""
+    inbox_limit: int | None = None
+    """The most bytes that senders may leave in each inbox."""
 
     @property
     def spool(self) -> Path:
@@ -35,33 +52,71 @@ class IntermediateTier:
         """Make state and inboxes where they are missing."""
         made = not self.spool.exists()
         self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for inbox in self.inboxes:
-            self.plugins.transport(inbox, create=True).close()
+        for url in self.inboxes:
+            with self.plugins.transport(url, create=True) as inbox:
+                self._post_room(inbox)
         return made
 
     def receive(self, reporter: Reporter) -> Moved:
-        """Take what the inboxes hold into the spool."""
-        total, plugins = Moved(), self.plugins.limited(self.receive_limit)
+        """Take what the inboxes hold into the spool. ``failures`` counts inboxes that were left out."""
+        from cdr_plugin.intermediate.take import take  # not for 'cdr status', which needs no crypto library
+
         with self._working() as spool, ExitStack() as stack:
-            for url in self.inboxes:
-                inbox = stack.enter_context(plugins.transport(url))
-                total.add(take(inbox, spool, self.spool, reporter))
-        return total
+            limited = self.plugins.limited(self.receive_limit)
+            inboxes, failures = self._reachable(limited, self.inboxes, stack, reporter.note)
+            moved = take(inboxes, spool, self.spool, self.spool_limit, reporter, all_reached=not failures)
+            moved.failures += failures
+            for inbox in inboxes.values():
+                self._post_room(inbox)
+        return moved
 
     def send(self, reporter: Reporter, may_go_on: Callable[[], Verdict] = lambda: Verdict(True)) -> Moved:
         """Put the spool into the storage above, and bring answers down. ``may_go_on`` is asked before each
-        segment; when it says no, the rest waits, and the result says for what."""
+        segment; when it says no, or there is no room above, the rest waits, and the result says for what."""
+        from cdr_plugin.intermediate.answers import bring_answers
+        from cdr_plugin.intermediate.forward import send
+
         with self._working() as spool, ExitStack() as stack:
-            above = stack.enter_context(self.plugins.limited(self.forward_limit).transport(self.to))
-            moved = send(spool, self.spool, above, reporter, may_go_on)
-            inboxes = [stack.enter_context(self.plugins.transport(url)) for url in self.inboxes]
-            moved.answers = bring_answers(above, inboxes, reporter)
+            limited, several = self.plugins.limited(self.forward_limit), bool(self.also_to)
+            above, _ = self._reachable(limited, (self.to, *self.also_to), stack, reporter.note)
+            moved = send(spool, self.spool, list(above.values()), reporter, may_go_on)
+            state = stack.enter_context(closing(TierState(self.state_folder / "answers", "", 1))) if several else None
+            inboxes, moved.failures = self._reachable(self.plugins, self.inboxes, stack, reporter.note)
+            moved.answers = bring_answers(above, list(inboxes.values()), state, reporter)
         return moved
 
     def queue(self) -> tuple[int, int]:
         """Segments and bytes that wait in the spool."""
         with self.plugins.transport(f"{self.spool}", create=True) as spool:
             return waiting(spool)
+
+    def _reachable(
+        self, plugins: Plugins, urls: Sequence[str], stack: ExitStack, note: Callable[[str], None]
+    ) -> tuple[Mapping[str, Transport], int]:
+        """Those that answer, open, and how many do not; RemoteError when none does."""
+        found: dict[str, Transport] = {}
+        failures: list[RemoteError] = []
+        for url in dict.fromkeys(urls):
+            try:
+                found[url] = stack.enter_context(plugins.transport(url))
+            except RemoteError as error:
+                failures.append(error)
+        if not found:
+            raise failures[0]
+        for failure in failures:
+            note(f"{self.name}: {failure}; left out for now")
+        return found, len(failures)
+
+    def _post_room(self, inbox: Transport) -> None:
+        """A note that nobody signs: this tier has no keys. Whoever forges one can make senders wait, no more."""
+        if self.inbox_limit is None:
+            inbox.delete(plain_room_name())
+            return
+        from cdr_plugin.inbox_limit.posting import measure
+        from cdr_plugin.parcel.room import write_plain_room
+
+        note = write_plain_room(measure(inbox).room(self.inbox_limit, time.time()))
+        inbox.put(plain_room_name(), note, overwrite=True)
 
     @contextmanager
     def _working(self) -> Iterator[Transport]:

@@ -12,8 +12,17 @@ from typing import Annotated
 
 import msgspec
 
-from cdr_plugin.identity.codec import U32, Bytes16, WireStruct
-from cdr_plugin.identity.documents import ANYONE, NEVER_S, Accept, open_document, read_serial, sign_document
+from cdr_plugin.errors import FormatError
+from cdr_plugin.identity.codec import U32, Bytes16, WireStruct, decode
+from cdr_plugin.identity.documents import (
+    ANYONE,
+    NEVER_S,
+    Accept,
+    Carried,
+    open_document,
+    read_carried,
+    sign_document,
+)
 from cdr_plugin.identity.keys import SigningKey, VerifyKey
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.limits import MAX_HEAD_PARCELS
@@ -76,4 +85,18 @@ def read_head(
 def carried_serial(data: Buffer, folder: str) -> int:
     """The serial of the head in ``folder``, for a tier that only carries it and knows neither group nor
     client; -1 for what its client has not signed."""
-    return read_serial(data, kind=_KIND, is_owner=lambda key, group: folder_of(key, group) == folder)
+    carried = _carried(data, folder)
+    return -1 if carried is None else carried.serial
+
+
+def carried_parcels(data: Buffer, folder: str) -> Sequence[HeadParcel]:
+    """What the head in ``folder`` names, in order, for such a tier; nothing for what its client has not signed."""
+    carried = _carried(data, folder)
+    try:
+        return () if carried is None else tuple(decode(_Body, carried.body, _KIND).parcels)
+    except FormatError:
+        return ()
+
+
+def _carried(data: Buffer, folder: str) -> Carried | None:
+    return read_carried(data, kind=_KIND, is_owner=lambda key, group: folder_of(key, group) == folder)

@@ -12,6 +12,8 @@
     answers/FOLDER/keys                 the keys of the tier that answers, after it changed one
     answers/FOLDER/baseline             manifest of what an adoption gives the client
     answers/FOLDER/baseline-NUMBER      its parts: 8 hex digits
+    notes/room                          how much the inbox may hold, by a tier without keys
+    notes/GROUP/room                    the same, signed, for the senders of one group: 32 hex digits
 
 FOLDER is 32 hex digits: the same client has unlike folders in two groups.
 """
@@ -30,6 +32,7 @@ from cdr_plugin.identity.wire import frame, group_hash
 
 CLIENTS = "clients"
 ANSWERS = "answers"
+NOTES = "notes"
 
 _NAME = re.compile(
     r"clients/(?P<client>[0-9a-f]{32})/"
@@ -131,6 +134,16 @@ def answers_folder(folder: str) -> str:
 
 def baseline_part_name(folder: str, number: int) -> str:
     return f"{ANSWERS}/{folder}/{Answer.BASELINE.value}-{number:08x}"
+
+
+def plain_room_name() -> str:
+    return f"{NOTES}/room"
+
+
+def room_name(group: str) -> str:
+    """The group's pseudonym tells the group only to who knows its name, as heads do."""
+    pseudonym = sha256(frame(b"cdr/1 notes", group_hash(group))).hexdigest()[:32]
+    return f"{NOTES}/{pseudonym}/room"
 
 
 def parse_name(name: str) -> ObjectName:

@@ -29,6 +29,7 @@ from cdr_plugin.parcel.receipt import (
     VersionState,
     write_receipt,
 )
+from cdr_plugin.parcel.room import Room, write_plain_room, write_room
 from cdr_plugin.parcel.segment import Parcel, ParcelSecret
 from cdr_plugin.parcel.standing import PresentVersion, Standing, write_standing
 from cdr_plugin.parcel.version import SignedVersionRecord, VersionRecord, sign_version_record
@@ -71,6 +72,10 @@ def ticket() -> Ticket:
 
 def head() -> Head:
     return Head(4, (HeadParcel(id=SECRET.id, segments=3, closed=False),))
+
+
+def room() -> Room:
+    return Room(limit=1 << 40, used=12_345, ignored=7, time_s=1_800_000_000, serial=6)
 
 
 def receipt() -> Receipt:
@@ -164,6 +169,8 @@ def vectors() -> dict[str, Any]:
         "enrolment": enrolment.hex(),
         "head": write_head(head(), CLIENT, group=GROUP, issued_s=1).hex(),
         "receipt": answer.hex(),
+        "room": write_room(room(), TIER, group=GROUP).hex(),
+        "plain_room": write_plain_room(room()).hex(),
         "standing": write_standing(
             standing(), TIER, client=CLIENT.public, sealing=CLIENT_SEALING.public, group=GROUP, issued_s=1
         ).hex(),

@@ -1,7 +1,7 @@
 """The wire format is frozen: objects of the first release open, and writers still make the same."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cdr_plugin.parcel.limits import HEADER_BYTES, SEGMENT_PREFIX_BYTES
 from cdr_plugin.parcel.naming import folder_id
 from cdr_plugin.parcel.receipt import read_receipt
 from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
+from cdr_plugin.parcel.room import read_room, read_unverified_room, write_plain_room, write_room
 from cdr_plugin.parcel.segment import _encrypt, _segment_key, open_segment, read_prefix, reopen_own_segment
 from cdr_plugin.parcel.standing import read_standing
 from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
@@ -119,3 +120,12 @@ def test_names_and_keys_are_derived_as_in_the_first_release() -> None:
         VECTORS["client_fingerprint"],
     )
     assert {s.label: k.public.text for s, k in golden.KEYS.items()} == VECTORS["sealing_keys"]
+
+
+def test_notes_about_room_are_written_and_read_as_when_they_came() -> None:
+    signed, plain = (bytes.fromhex(VECTORS[name]) for name in ("room", "plain_room"))
+    assert (write_room(golden.room(), TIER, group=GROUP), write_plain_room(golden.room())) == (signed, plain)
+    assert read_room(signed, tier=TIER.public, group=GROUP, now_s=0, lowest_serial=6) == golden.room()
+    unsigned = replace(golden.room(), serial=0)
+    assert read_unverified_room(plain, golden.room().time_s) == unsigned
+    assert read_unverified_room(signed, golden.room().time_s) == golden.room()

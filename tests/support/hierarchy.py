@@ -16,8 +16,10 @@ import pytest
 
 from cdr_plugin.archiver import ArchiveOptions, NewBlob, archive
 from cdr_plugin.client.backup import BackupOptions, BackupResult, backup
+from cdr_plugin.client.send import SendResult
 from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.client.tier import ClientTier
+from cdr_plugin.intermediate.objects import Moved
 from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.reporter import Reporter
@@ -104,18 +106,18 @@ class Hierarchy:
         finally:
             client.state.close()
 
-    def send(self, reporter: Reporter | None = None) -> None:
+    def send(self, reporter: Reporter | None = None) -> SendResult:
         client = self.client()
         try:
-            self.chain().send(client, reporter)
+            return self.chain().send(client, reporter)
         finally:
             client.state.close()
 
-    def branch_receive(self, reporter: Reporter | None = None) -> None:
-        self.chain().branch.receive(reporter or Reporter())
+    def branch_receive(self, reporter: Reporter | None = None) -> Moved:
+        return self.chain().branch.receive(reporter or Reporter())
 
-    def branch_send(self, reporter: Reporter | None = None) -> None:
-        self.chain().branch.send(reporter or Reporter())
+    def branch_send(self, reporter: Reporter | None = None) -> Moved:
+        return self.chain().branch.send(reporter or Reporter())
 
     def receive(self, reporter: Reporter | None = None) -> None:
         chain = self.chain()

@@ -14,6 +14,7 @@ from cdr_plugin.config.agentless import agentless_clients
 from cdr_plugin.config.schema import Role
 from cdr_plugin.errors import NotEnrolledError, UserError
 from cdr_plugin.timezone import local_zone_name
+from cdr_plugin.top.room import post_room
 
 HELP = """Make identity, state, inbox and repository where they are missing. A repository that restic made is
 kept with its history: see 'cdr adopt'.
@@ -58,6 +59,7 @@ def initialise(context: Context) -> Iterator[str]:
 def _init_top(context: Context, config: TierConfig) -> Iterator[str]:
     for top in top_tiers(context.config, config, context.plugins, context.output):
         yield from (f"{what} ({config.name}, group {top.group})" for what in top.init())
+        post_room(top, config.receive.max_size if config.receive else None, context.output)
         top.close()
     yield from _init_agentless(context, config)
 

@@ -17,10 +17,11 @@ from cdr_plugin.config import TierConfig
 from cdr_plugin.contracts import Verdict
 from cdr_plugin.convenience import RECEIVED, last_done_s, note_done, receiving
 from cdr_plugin.errors import NotConvenientError, RemoteError
-from cdr_plugin.intermediate.forward import Moved
+from cdr_plugin.intermediate.objects import Moved
 from cdr_plugin.parcel.naming import CLIENTS
 from cdr_plugin.top.receive import receive
 from cdr_plugin.top.result import ReceiveResult
+from cdr_plugin.top.room import post_room
 from cdr_plugin.top.tier import TopTier
 
 HELP = "Take what lies in the inboxes: the top tier stores it, an intermediate tier passes it on with 'cdr send'."
@@ -53,7 +54,7 @@ def run(context: Context) -> int:
             "segments_rejected": stored.rejected,
             "snapshots": stored.snapshots,
             "versions_made": collected.versions,
-            "waiting_for": "; ".join(collected.waiting),
+            "waiting_for": "; ".join(filter(None, (*collected.waiting, passed_on.waiting_for))),
         }
     )
     return code
@@ -95,19 +96,24 @@ def _receive(
     if config.store is None:
         return every(context, "receive", [*first, (config.name, partial(_take, context, config, passed_on))])
     tops = top_tiers(context.config, config, context.plugins, context.output)
-    jobs = [(f"{top.name}, group {top.group}", partial(_store, context, top, stored)) for top in tops]
+    jobs = [(f"{top.name}, group {top.group}", partial(_store, context, config, top, stored)) for top in tops]
     return every(context, "receive", [*first, *jobs, *settling(context, config, collected)])
 
 
 def _take(context: Context, config: TierConfig, passed_on: Moved) -> int:
     """Take in what an intermediate tier passes on."""
-    passed_on.add(intermediate_tier(config, context.plugins).receive(context.output))
-    return 0
+    moved = intermediate_tier(config, context.plugins).receive(context.output)
+    passed_on.add(moved)
+    if moved.waiting_for:
+        context.output.note(f"{config.name}: {moved.waiting_for}")
+    return 1 if moved.failures else NotConvenientError.exit_code if moved.waiting_for else 0
 
 
-def _store(context: Context, top: TopTier, stored: ReceiveResult) -> int:
-    """Take in what came for one group."""
+def _store(context: Context, config: TierConfig, top: TopTier, stored: ReceiveResult) -> int:
+    """Take in what came for one group, and say how much room there is now."""
+    assert config.receive is not None
     with closing(top):
         result = receive(top, context.output)
+        post_room(top, config.receive.max_size, context.output)
     stored.add(result)
     return 1 if result.rejected or result.inboxes_failed else 0

@@ -30,7 +30,7 @@ def _show(context: Context, tier: dict[str, Any]) -> None:
     queue = tier["queue"]
     context.output.line(
         f"{tier['name']} ({tier['role']}): queue {queue['segments']} segments, {format_bytes(queue['bytes'])}; "
-        f"inbox {format_bytes(tier['inbox_bytes'])}{_waits(tier)}{_did(tier)}"
+        f"inbox {_inbox(tier)}{_waits(tier)}{_did(tier)}"
     )
     rows = [row for client in tier["clients"] for row in _rows(client)]
     if rows:
@@ -42,6 +42,13 @@ def _show(context: Context, tier: dict[str, Any]) -> None:
                 f"  {client['name']}: {client['resting_segments']} segments, {format_bytes(client['resting_bytes'])}, "
                 "can only be sent again from the source as it is now"
             )
+
+
+def _inbox(tier: dict[str, Any]) -> str:
+    limit, unknown = tier["inbox_limit"], tier["inbox_unknown_bytes"]
+    of_limit = f" of {format_bytes(limit)}" if limit is not None else ""
+    of_unknown = f", {format_bytes(unknown)} of unknown senders" if unknown else ""
+    return f"{format_bytes(tier['inbox_bytes'])}{of_limit}{of_unknown}"
 
 
 def _waits(tier: dict[str, Any]) -> str:
