@@ -90,6 +90,7 @@ COMMANDS: dict[str, Command] = {
         Command("config", "check or show the configuration"),
         Command("doctor", "what is wrong with the tiers of this machine, and what to do next"),
         Command("graph", "draw the hierarchy of one or several configurations, and say what does not fit"),
+        Command("groups", "the groups of a top tier, and which clients belong together"),
         Command("policy", "the central policy of a group: publish it, or show what is in force"),
     )
 }
