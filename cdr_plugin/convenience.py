@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cdr_plugin.plugins import Plugins
     from cdr_plugin.tier_state import TierState
 
-SENT, RECEIVED = "sent", "received"
+SENT, RECEIVED, CHECKED, FORGOTTEN = "sent", "received", "checked", "forgotten"
 """What a tier does when it is convenient, as its state names it."""
 
 ANSWER_S = 45.0
@@ -104,6 +104,13 @@ def receiving(tier: TierConfig, plugins: Plugins) -> Convenience:
     if tier.receive is None:
         return Convenience(plugins, {})
     return Convenience(plugins, tier.receive.when, tier.receive.inbox, tier.state)
+
+
+def caring(tier: TierConfig, plugins: Plugins) -> Convenience:
+    """``store.when``, for scheduled checks and forgets; always convenient for a tier that stores nothing."""
+    if tier.store is None:
+        return Convenience(plugins, {})
+    return Convenience(plugins, tier.store.when, (), tier.state)
 
 
 class _Question:

@@ -11,8 +11,6 @@ from cdr_plugin.config.places import scheme_of
 from cdr_plugin.config.schema import RetainConfig, TierConfig
 from cdr_plugin.errors import ConfigError
 
-_PIN_FOR_S = 180 * 86400
-
 
 def _replicates(tier: TierConfig) -> bool:
     return tier.forward is not None and tier.forward.mode == "all" and len(tier.forward.to) > 1
@@ -39,10 +37,6 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
     ("reduce.methods of an intermediate tier", lambda t: not t.source and t.forward and t.reduce.methods),
     ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),
-    ("store.forget", lambda t: t.store and t.store.forget),
-    ("store.check", lambda t: t.store and t.store.check),
-    ("store.when", lambda t: t.store and t.store.when),
-    ("store.pin_for", lambda t: t.store and t.store.pin_for_s != _PIN_FOR_S),
     ("reduce.methods of a top tier", lambda t: t.store and t.reduce.methods),
     ("group.NAME.when", lambda t: any(group.when for group in t.groups.values())),
     ("group.NAME.limit", lambda t: any(group.limit for group in t.groups.values())),

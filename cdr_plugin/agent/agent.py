@@ -13,12 +13,12 @@ from types import FrameType
 
 from cdr_plugin.agent.configuration import InForce
 from cdr_plugin.agent.elapsed import Clock
-from cdr_plugin.agent.jobs import Job, JobKind, followers, jobs_of, upward
+from cdr_plugin.agent.jobs import CARE, Job, JobKind, followers, jobs_of, upward
 from cdr_plugin.agent.ledger import read_ledger, write_ledger
 from cdr_plugin.agent.log import JobVoice, Log
-from cdr_plugin.agent.newest import newest_version_s
+from cdr_plugin.agent.newest import last_care_s, newest_version_s
 from cdr_plugin.agent.notify import Notifier
-from cdr_plugin.agent.process import Ended, Process, command_line
+from cdr_plugin.agent.process import EXIT_FOUND, Ended, Process, command_line
 from cdr_plugin.agent.questions import Answered, Questions
 from cdr_plugin.agent.results import in_words
 from cdr_plugin.agent.scheduler import Outcome, Record, Scheduler, Why
@@ -135,7 +135,7 @@ class Agent:
             yield Outcome.NOT_NOW
         while job.key in self._running and not self._stopping:
             for ended in self._hear(LOOK_AROUND_S):
-                yield ended.outcome
+                yield Outcome.FAILED if ended.code == EXIT_FOUND else ended.outcome
 
     # --- beginning and ending jobs ---
 
@@ -150,12 +150,15 @@ class Agent:
         return self._begin_what_is_due(done_elsewhere) if done_elsewhere else plan.sleep_s
 
     def _was_done_elsewhere(self, job: Job, clock: Clock) -> bool:
-        """A version that is newer than what we know of: made by hand, or by an agent that was killed before
-        it could note it."""
-        if job.kind is not JobKind.BACKUP:
-            return False
+        """A version that is newer than what we know of, or a check: made by hand, or by an agent that was killed
+        before it could note it."""
         tier, done = self._in_force.config.tiers[job.tier], self._scheduler.tasks[job.key].record.done
-        newest_s = newest_version_s(tier)
+        if job.kind is JobKind.BACKUP:
+            newest_s = newest_version_s(tier)
+        elif job.kind in CARE:
+            newest_s = last_care_s(tier, job.kind)
+        else:
+            return False
         if newest_s is None or newest_s > clock.wall_s or (done is not None and newest_s <= done.wall_s):
             return False
         self._scheduler.done_elsewhere(job, newest_s, clock)

@@ -19,6 +19,8 @@ class JobKind(StrEnum):
     BACKUP = "backup"
     RECEIVE = "receive"
     SEND = "send"
+    FORGET = "forget"
+    CHECK = "check"
 
 
 DEFAULT_EVERY_S: Mapping[JobKind, float] = {JobKind.BACKUP: 86400, JobKind.RECEIVE: 300, JobKind.SEND: 900}
@@ -45,7 +47,26 @@ class Job:
 
 def jobs_of(tiers: Iterable[TierConfig]) -> list[Job]:
     """All jobs of these tiers."""
-    return [_job(tier.name, kind, when) for tier in tiers for kind, when in _whens(tier)]
+    found: list[Job] = []
+    for tier in tiers:
+        found += (_job(tier.name, kind, when) for kind, when in _whens(tier))
+        found += _care_of(tier)
+    return found
+
+
+def _care_of(tier: TierConfig) -> Iterator[Job]:
+    if tier.store is None:
+        return
+    when = tier.store.when
+    conditions = {name: value for name, value in when.items() if name != "every"}
+    at_least_s = parse_duration(when["every"]) if "every" in when else 0
+    for kind, plan in ((JobKind.FORGET, tier.store.forget), (JobKind.CHECK, tier.store.check)):
+        if plan is not None:
+            yield Job(tier.name, kind, max(plan.every_s, at_least_s), False, conditions)
+
+
+CARE = (JobKind.FORGET, JobKind.CHECK)
+"""What ``store`` has done by schedule; for the command line: ``--scheduled``."""
 
 
 def _whens(tier: TierConfig) -> Iterator[tuple[JobKind, Mapping[str, Any]]]:
@@ -72,6 +93,8 @@ def followers(config: Config, job: Job) -> set[tuple[str, JobKind]]:
         return {(above.name, JobKind.RECEIVE) for above in config.tiers_above(tier)}
     if tier.forward is not None:
         return {(tier.name, JobKind.SEND)}
+    if job.kind is JobKind.FORGET:  # a pass tells the clients what is gone
+        return {(tier.name, JobKind.RECEIVE)}
     return {(below.name, JobKind.SEND) for below in config.tiers_below(tier)}
 
 

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from cdr_plugin.agent.jobs import Job
+from cdr_plugin.agent.jobs import CARE, Job
 from cdr_plugin.agent.results import did_something
 from cdr_plugin.agent.scheduler import Outcome
 
 _EXIT_DONE = {0, 3}
+EXIT_FOUND = 1
+"""With ``completed`` in the summary: the work was done, and what it found is bad. Doing it again soon would
+find the same."""
 _EXIT_NOT_NOW = {11, 75}
 """11: somebody has the repository to himself, for example to check it."""
 
@@ -105,7 +108,7 @@ class Process:
     def _result(self, code: int) -> Ended:
         heard = self._heard
         waiting_for = heard.summary.get("waiting_for")
-        if code in _EXIT_DONE:
+        if code in _EXIT_DONE or (code == EXIT_FOUND and heard.summary.get("completed")):
             # Nothing was in the queue, but for the answers it was not convenient either.
             outcome = Outcome.NOT_NOW if waiting_for else Outcome.DONE
         elif self._stopped:
@@ -120,7 +123,8 @@ def command_line(config_file: str, job: Job) -> list[str]:
     """The command that does ``job`` once."""
     # -P: whatever lies in the folder where the agent was started is no module of ours.
     own = [sys.executable, "-P", "-m", "cdr_plugin.agent.job_main", config_file]
-    return [*own, "-T", job.tier, "--json", job.kind.value]
+    scheduled = ["--scheduled"] if job.kind in CARE else []
+    return [*own, "-T", job.tier, "--json", job.kind.value, *scheduled]
 
 
 class _Heard:

@@ -18,6 +18,10 @@ def did_something(kind: JobKind, summary: Mapping[str, Any]) -> bool:
             return _count(summary, "segments_sent") > 0
         case JobKind.RECEIVE:
             return _count(summary, "bytes_in") + _count(summary, "versions_stored") > 0
+        case JobKind.FORGET:
+            return _count(summary, "versions_removed") > 0
+        case JobKind.CHECK:
+            return bool(_groups(summary))
 
 
 def in_words(kind: JobKind, summary: Mapping[str, Any]) -> str:
@@ -33,6 +37,16 @@ def in_words(kind: JobKind, summary: Mapping[str, Any]) -> str:
         case JobKind.RECEIVE:
             stored = f"{_count(summary, 'versions_stored')} versions stored"
             return f"{format_bytes(_count(summary, 'bytes_in'))} taken, {stored}"
+        case JobKind.FORGET:
+            freed = sum(_count(group, "bytes_freed") for group in _groups(summary))
+            return f"{_count(summary, 'versions_removed')} versions removed, {format_bytes(freed)} freed"
+        case JobKind.CHECK:
+            verified = sum(_count(group, "versions_verified") for group in _groups(summary))
+            return f"{verified} versions verified, {_count(summary, 'num_errors')} errors"
+
+
+def _groups(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [group for group in summary.get("groups", ()) if not group.get("skipped")]
 
 
 def _count(summary: Mapping[str, Any], name: str) -> int:

@@ -6,12 +6,12 @@ Nothing here changes anything, and nothing that cannot be found out hides the re
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cdr_plugin.cli.care_status import CareStatus, care_of_group, moment_of
 from cdr_plugin.convenience import RECEIVED, SENT, Convenience, last_done_s, receiving, sending
 from cdr_plugin.errors import CdrError, FormatError
 from cdr_plugin.identity.exported import last_export
@@ -36,11 +36,17 @@ class Version(Protocol):
     @property
     def number(self) -> int: ...
     @property
+    def hash(self) -> bytes: ...
+    @property
     def state(self) -> str: ...
     @property
     def time(self) -> str: ...
     @property
     def reason(self) -> str: ...
+
+
+VerifiedTimes = Mapping[tuple[int, bytes], int]
+"""Number and record hash of each verified version, and when a check covered it, in seconds since 1970."""
 
 
 def tier_status(context: Context, config: TierConfig) -> dict[str, Any]:
@@ -59,20 +65,23 @@ def tier_status(context: Context, config: TierConfig) -> dict[str, Any]:
         "last_received": None,
         "identity_exported": None,
         "identity_changed": False,
+        "error": None,
+        "care": [],
         "clients": [],
     }
     try:
         _fill(context, config, found)
     except CdrError as error:
+        found["error"] = str(error)
         found["waiting_for"] = _joined(found["waiting_for"], str(error))
     return found
 
 
 def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     done = _last_done(config)
-    found["last_sent"], found["last_received"] = _moment(done.get(SENT)), _moment(done.get(RECEIVED))
+    found["last_sent"], found["last_received"] = moment_of(done.get(SENT)), moment_of(done.get(RECEIVED))
     if (export := last_export(config.state, config.identity)) is not None:
-        found["identity_exported"], found["identity_changed"] = _moment(export.made_s), not export.is_current
+        found["identity_exported"], found["identity_changed"] = moment_of(export.made_s), not export.is_current
     if config.source is not None:
         _client(context, config, found)
     elif config.forward is not None:
@@ -82,7 +91,7 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     if found["queue"]["segments"]:
         _wait(found, "'cdr send'", sending(config, context.plugins), done.get(SENT))
     if config.store is not None:
-        found["clients"] += _clients_of_top(context, config)
+        _look_at_top(context, config, found)
     if config.receive is not None:  # last, since an inbox that is out of reach ends it
         found["inbox_limit"] = config.receive.max_size
         inboxes = list(_inboxes(context.plugins, config))
@@ -98,7 +107,7 @@ def _wait(found: dict[str, Any], command: str, policy: Convenience, done_s: floa
     verdict = replace(policy, answer_s=_ANSWER_S).ask(done_s)
     found["waiting_for"] = _joined(found["waiting_for"], command if verdict.convenient else verdict.reason)
     if not verdict.convenient:
-        again = _moment(time.time() + verdict.ask_again_s)
+        again = moment_of(time.time() + verdict.ask_again_s)
         found["ask_again"] = min(filter(None, (found["ask_again"], again)))
 
 
@@ -127,9 +136,12 @@ def _client(context: Context, config: TierConfig, found: dict[str, Any]) -> None
 
 
 def _row_of(client: ClientTier, last_sent: str | None) -> dict[str, Any]:
+    from cdr_plugin.client.verified import verified_times
+
     receipt = client.state.get("receipt_time")
-    row = _client_row(client.name, client.enrolled_group, _open_versions(client.state), _Above(client))
-    row["last_receipt"] = _moment(float(receipt)) if receipt else None
+    versions = _open_versions(client.state)
+    row = _client_row(client.name, client.enrolled_group, versions, _Above(client), verified_times(client.state))
+    row["last_receipt"] = moment_of(float(receipt)) if receipt else None
     row["resting_segments"], row["resting_bytes"] = client.state.holdings.resting()
     contacts = [moment for moment in (row["last_receipt"], last_sent) if moment]
     row["last_contact"] = max(contacts, default=None)
@@ -168,38 +180,41 @@ class _Above:
 # --- clients, seen from the top ---
 
 
-def _clients_of_top(context: Context, config: TierConfig) -> Iterator[dict[str, Any]]:
+def _look_at_top(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     from cdr_plugin.assembly import top_tiers
 
     for top in top_tiers(context.config, config, context.plugins, context.output):
         try:
-            yield from _clients_of_group(top)
+            care = care_of_group(top)
+            found["care"].append(care.fields)
+            found["clients"] += _clients_of_group(top, care)
         finally:
             top.close()
 
 
-def _clients_of_group(top: TopTier) -> Iterator[dict[str, Any]]:
+def _clients_of_group(top: TopTier, care: CareStatus) -> Iterator[dict[str, Any]]:
     top.require_identity()
     for client in top.register.clients(top.group):
         versions = top.state.client(client.fingerprint).versions()
         settled = max((v.number for v in versions if v.state in _SETTLED), default=0)
-        row = _client_row(client.name, client.group, [v for v in versions if v.number >= settled], top.name)
-        yield {**row, "last_receipt": None, "last_contact": None}
+        shown = [v for v in versions if v.number >= settled]
+        row = _client_row(client.name, client.group, shown, top.name, care.verified_of(client.fingerprint))
+        yield {
+            **row,
+            "last_receipt": None,
+            "last_contact": None,
+            "enrolled": moment_of(client.enrolled_s),
+            "register": client.state.value,
+            "first_version_time": versions[0].time if versions else None,
+        }
 
 
-def _client_row(name: str, group: str, versions: Sequence[Version], above: object) -> dict[str, Any]:
+def _client_row(
+    name: str, group: str, versions: Sequence[Version], above: object, verified: VerifiedTimes
+) -> dict[str, Any]:
     """``versions``: the newest that is settled, and all behind it; ``above``: the tier that has those which
     are stored."""
-    shown = [
-        {
-            "number": version.number,
-            "state": f"at tier {above}" if version.state in ("stored", "pending") else str(version.state),
-            "time": version.time,
-            "age_s": age_of(version.time),
-            "reason": version.reason,
-        }
-        for version in versions
-    ]
+    shown = [version_fields(version, above, verified) for version in versions]
     newest: dict[str, Any] = shown[-1] if shown else {"number": None, "state": None, "time": None, "reason": ""}
     return {
         "name": name,
@@ -207,9 +222,24 @@ def _client_row(name: str, group: str, versions: Sequence[Version], above: objec
         "last_version": newest["number"],
         "state": newest["state"],
         "last_stored": max((version.number for version in versions if version.state in _SETTLED), default=None),
+        "last_verified": max((number for number, _ in verified), default=None),
         "last_version_time": newest["time"],
         "reason": newest["reason"],
         "versions": shown,
+    }
+
+
+def version_fields(version: Version, above: object, verified: VerifiedTimes) -> dict[str, Any]:
+    """One version, as every command shows it."""
+    state = f"at tier {above}" if version.state in ("stored", "pending") else str(version.state)
+    verified_s = verified.get((version.number, version.hash)) if state == "committed" else None
+    return {
+        "number": version.number,
+        "state": state if verified_s is None else "verified",
+        "time": version.time,
+        "age_s": age_of(version.time),
+        "verified": moment_of(verified_s),
+        "reason": version.reason,
     }
 
 
@@ -249,11 +279,6 @@ def _unknown_bytes(context: Context, config: TierConfig, inboxes: Iterable[tuple
 
 def _joined(*reasons: str) -> str:
     return "; ".join(dict.fromkeys(filter(None, reasons)))
-
-
-def _moment(seconds: float | None) -> str | None:
-    """RFC 3339, in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def age_of(moment: str) -> int | None:

@@ -29,6 +29,7 @@ from cdr_plugin.client.standing import read_standings
 from cdr_plugin.client.states import SegmentEvent, SegmentState
 from cdr_plugin.client.tier import ENROLLED_AFTER, ClientTier
 from cdr_plugin.client.tier_keys import read_keys_of_tier
+from cdr_plugin.client.verified import read_verified_in
 from cdr_plugin.contracts import Transport, Verdict
 from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError, RemoteError, StorageFullError
 from cdr_plugin.files import exclusive
@@ -206,6 +207,7 @@ class Sender:
             apply_receipt(self._client, newest, self._reporter)
         read_standings(self._client, self._storages.values(), self._folder, self._reporter)
         adopt_policies(self._client, self._storages.values(), self._folder, self._reporter)
+        read_verified_in(self._client, self._storages.values(), self._folder, self._reporter)
 
     def _take_baseline(self, _: str, storage: Transport) -> None:
         """What the operator let us adopt, if anything; what is wrong with it does not stop the sending."""

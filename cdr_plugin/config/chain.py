@@ -92,6 +92,8 @@ def _table_conflict(tier: TierConfig) -> tuple[tuple[str, ...], str] | None:
         return ("source",), "versions have nowhere to go; a client needs [forward] with 'to'"
     if tier.receive and not tier.store and not tier.forward:
         return ("receive",), "parcels have nowhere to go; add [forward] or [store]"
+    if tier.store and tier.store.forget and not tier.store.forget.has_rule:
+        return ("store", "forget"), "it says nothing to keep; give it at least one rule, such as keep_last = 10"
     if tier.groups and not tier.receive:
         return ("group",), "groups belong to a tier that receives; for a client write group = \"NAME\""
     return None

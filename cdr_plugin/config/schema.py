@@ -6,7 +6,7 @@ Sizes are bytes, rates bytes per second, durations seconds; absent means no limi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -146,6 +146,7 @@ class GroupConfig:
 class ForgetConfig:
     """``store.forget``: restic's options of the same names; nothing is kept by a rule that is absent."""
 
+    every_s: Duration = field(default=86400, metadata=named("every"))
     keep_last: KeepCount | None = None
     keep_hourly: KeepCount | None = None
     keep_daily: KeepCount | None = None
@@ -156,12 +157,18 @@ class ForgetConfig:
     keep_tag: tuple[str, ...] = ()
     prune: bool = False
 
+    @property
+    def has_rule(self) -> bool:
+        """Does it say what to keep?"""
+        own = (item for item in fields(self) if item.name.startswith("keep_"))
+        return any(getattr(self, item.name) for item in own)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckConfig:
     """``store.check``: how often the repository is checked, and how much of it is read back."""
 
-    every_s: Duration | None = field(default=None, metadata=named("every"))
+    every_s: Duration = field(default=7 * 86400, metadata=named("every"))
     read_data_subset: Annotated[str, fraction] | None = None
 
 
@@ -177,7 +184,7 @@ class StoreConfig:
     pack_size: Size | None = None
     reduce: Literal["inline", "after"] = "inline"
     when: When = field(default_factory=dict)
-    """When to reduce what has landed, where ``reduce`` is ``after``."""
+    """When to check and to forget, and, where ``reduce`` is ``after``, to reduce what has landed."""
     pin_for_s: Duration = field(default=180 * 86400, metadata=named("pin_for"))
     forget: ForgetConfig | None = None
     check: CheckConfig | None = None

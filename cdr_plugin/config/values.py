@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from cdr_plugin.model.quantities import parse_size, show
 
 _RESTIC_DURATION = re.compile(r"(?:\d{1,9}[ymdh])+").fullmatch
+_MOST_PARTS = 256
+"""As for restic: packs are told apart by the first byte of their ID."""
 _PART = re.compile(r"(\d+)/(\d+)").fullmatch
 _FACT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 FOUND_FACTS = frozenset({"host", "system", "timezone"})
@@ -75,7 +77,7 @@ def fraction(value: object) -> str:
     """restic's ``--read-data-subset``: ``5%``, ``1/10`` or a size."""
     if isinstance(value, str):
         part, percent = _PART(value), _PERCENT(value)
-        if part and 0 < int(part[1]) <= int(part[2]):
+        if part and 0 < int(part[1]) <= int(part[2]) <= _MOST_PARTS:
             return value
         if percent and 0 < float(percent[1]) <= 100:
             return value

@@ -80,6 +80,10 @@ MAX_STANDING_VERSIONS = 1000
 """Versions named by a standing, the newest (40 KB); it is read at every contact."""
 MAX_ROOM_BYTES = 4096
 """A note about the room in an inbox has about 250."""
+VERIFIED_VERSION_BYTES = 48
+"""Number and record hash of a version, and when a check covered it."""
+MAX_VERIFIED_VERSIONS = 1000
+"""Versions that a client is told to be verified, the newest, as in a standing (48 KB)."""
 MAX_BASELINE_PARTS = 65536
 """Named by one manifest, 2 MiB of hashes: 6.5 billion blobs."""
 MAX_BASELINE_BLOBS = 100_000

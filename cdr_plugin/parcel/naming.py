@@ -7,6 +7,7 @@
     clients/FOLDER/PARCEL/INDEX         a segment: 32 and 8 hex digits
     answers/FOLDER/receipt              for the client, each replaced in place
     answers/FOLDER/standing
+    answers/FOLDER/verified
     answers/FOLDER/enrolment
     answers/FOLDER/policy
     answers/FOLDER/keys                 the keys of the tier that answers, after it changed one
@@ -37,7 +38,7 @@ NOTES = "notes"
 _NAME = re.compile(
     r"clients/(?P<client>[0-9a-f]{32})/"
     r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
-    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|enrolment|policy|baseline|keys)"
+    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|verified|enrolment|policy|baseline|keys)"
     r"|answers/(?P<given>[0-9a-f]{32})/baseline-(?P<part>[0-9a-f]{8})",
     re.ASCII,
 ).fullmatch
@@ -48,6 +49,7 @@ class Answer(StrEnum):
 
     RECEIPT = "receipt"
     STANDING = "standing"
+    VERIFIED = "verified"
     ENROLMENT = "enrolment"
     POLICY = "policy"
     BASELINE = "baseline"

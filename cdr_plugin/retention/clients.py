@@ -27,9 +27,9 @@ def _version_tags(version: StoredVersion) -> Iterator[VersionTag]:
     return filter(None, map(VersionTag.parse, version.snapshot.tags))
 
 
-def spare(outcome: Outcome, ids: set[str]) -> Outcome:
+def spare(outcome: Outcome, ids: set[str], why: str = NEWEST) -> Outcome:
     """The outcome with these versions kept, whatever the policy says of them."""
-    keep = [Kept(v, (*reasons, NEWEST)) if v.id in ids else Kept(v, reasons) for v, reasons in outcome.keep]
-    keep += [Kept(version, (NEWEST,)) for version in outcome.remove if version.id in ids]
+    keep = [Kept(v, (*reasons, why)) if v.id in ids else Kept(v, reasons) for v, reasons in outcome.keep]
+    keep += [Kept(version, (why,)) for version in outcome.remove if version.id in ids]
     keep.sort(key=lambda kept: moment(kept.version.snapshot.time).instant, reverse=True)
     return Outcome(keep, [version for version in outcome.remove if version.id not in ids])

@@ -7,6 +7,7 @@ given twice where chains part: see 'Forks' in docs/design/top-tier.md.
 from __future__ import annotations
 
 import re
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.parcel.version import SignedVersionRecord, VersionRecord, verify_version_record
+from cdr_plugin.retention.received import received_tag
 from cdr_plugin.top.reachability import Reached, Sources, reach
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 from cdr_plugin.top.verify import Verifier
@@ -276,7 +278,11 @@ class Committer:
             uid=record.uid,
             gid=record.gid,
             excludes=list(record.excludes),
-            tags=[*record.tags, str(VersionTag.of(self._client.fingerprint, row.number, row.hash))],
+            tags=[
+                *record.tags,
+                str(VersionTag.of(self._client.fingerprint, row.number, row.hash)),
+                received_tag(time.time()),
+            ],
             program_version=record.program_version,
             summary=record.summary,
         )

@@ -75,6 +75,11 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
         return not done and onward.has_room()
 
 
+def call_for_a_pass(top: TopTier) -> None:
+    """The next ``receive`` makes a pass even when nothing has come: there is something to tell the clients."""
+    top.state.put({_PASS: "called for"})
+
+
 @contextmanager
 def _noted(top: TopTier) -> Iterator[None]:
     """A pass that was killed is followed by one, even when nothing has come since: its lock would

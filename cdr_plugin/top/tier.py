@@ -200,8 +200,10 @@ class TopTier:
     def end_pass(self, pass_: Pass, repository: str, listings: Sequence[Inbox], senders: Container[bytes]) -> None:
         """Before the repository is left; ``senders``: fingerprints of those for whom the pass was made."""
         from cdr_plugin.top.standing import publish_standings
+        from cdr_plugin.top.verified import publish_verified
 
         publish_standings(self, repository, pass_.repo.versions, pass_.inboxes, listings, senders)
+        publish_verified(self, pass_.inboxes, listings, senders)
 
     def require_identity(self) -> None:
         """NotEnrolledError, naming the next step, when ``cdr init`` has not been run here."""

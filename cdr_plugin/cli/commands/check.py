@@ -12,13 +12,17 @@ from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.output import Output
 from cdr_plugin.cli.repositories import add_repository_arguments, repositories_to_open
+from cdr_plugin.cli.scheduled import add_schedule_arguments, scheduled_check
 from cdr_plugin.cli.work import every
 from cdr_plugin.contracts import Repository
 from cdr_plugin.errors import UserError
 
 HELP = """Look for damage in the repository: indexes, packs, snapshots and trees must be there and fit together. With
 --read-data every pack is read and every blob verified. Nothing is changed. Ends with exit code 1 when
-there are errors; what is merely waste is a hint."""
+there are errors; what is merely waste is a hint.
+
+With --scheduled the check that the configuration asks for (store.check) is made: it reads the part of the packs
+whose turn it is and restores samples, and marks versions as verified."""
 
 _SUBSET_HELP = "read only some packs: N/T (part N of T), a percentage like 2.5%%, or a size like 500M, both at random"
 _SHOWN_BLOBS = 20
@@ -28,11 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_repository_arguments(parser)
     parser.add_argument("--read-data", action="store_true", help="read all packs and verify every blob")
     parser.add_argument("--read-data-subset", default="", metavar="SUBSET", help=_SUBSET_HELP)
+    add_schedule_arguments(parser, "store.check")
     parser.add_argument("--check-unused", action="store_true", help="blobs that no version reaches are errors")
 
 
 def run(context: Context) -> int:
     given = context.options
+    if given.scheduled:
+        return scheduled_check(context)
     if given.read_data and given.read_data_subset:
         raise UserError("--read-data and --read-data-subset exclude each other; give one of them")
     options = CheckOptions(given.read_data, given.read_data_subset, given.check_unused)

@@ -15,6 +15,7 @@ from cdr_plugin.cli.commands.prune import add_prune_arguments, describe_prune, p
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.policy_arguments import add_policy_arguments
 from cdr_plugin.cli.repositories import add_repository_arguments
+from cdr_plugin.cli.scheduled import add_schedule_arguments, scheduled_forget
 from cdr_plugin.cli.selecting import (
     Selection,
     add_id_arguments,
@@ -40,7 +41,10 @@ restic's. Two kinds of versions are CDR's own:
 - The newest version of each client is always kept, since its next one builds on it.
 
 Both can be removed by ID with --force. When a policy would keep nothing of a group, or an ID is unknown,
-nothing is removed at all."""
+nothing is removed at all.
+
+With --scheduled the policy is that of the configuration (store.forget), by client: it is applied to the times of
+the versions and to those of their receipt, and what either keeps stays; so do versions that a client may build on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unsafe-allow-remove-all", action="store_true", help=unsafe_help)
     parser.add_argument("--compact", action="store_true", help="shorter tables, without reasons and paths")
     parser.add_argument("--dry-run", "-n", action="store_true", help="remove nothing, only say what would go")
+    add_schedule_arguments(parser, "store.forget")
     parser.add_argument("--prune", action="store_true", help="then free the space, under the same lock")
     add_prune_arguments(parser)
     add_repository_arguments(parser, writes=True)
@@ -73,6 +78,10 @@ class Plan:
 
 def run(context: Context) -> int:
     options = context.options
+    if options.scheduled:
+        if options.ids or policy_from(options) or options.dry_run:
+            raise UserError("--scheduled takes its policy from the configuration; give no IDs, rules or --dry-run")
+        return scheduled_forget(context)
     policy = _policy(options)
     reports: list[PruneReport] = []
     with ExitStack() as stack:
