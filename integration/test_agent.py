@@ -109,10 +109,10 @@ class Place:
         return dict(found)
 
     @contextmanager
-    def agent(self, **variables: str) -> Iterator[Running]:
+    def agent(self, *arguments: str, **variables: str) -> Iterator[Running]:
         """An agent, which is killed if it is still there at the end."""
         process = subprocess.Popen(
-            [CDR, "-c", self.config, "run", "--json", "-v"],
+            [CDR, "-c", self.config, "run", "--json", "-v", *arguments],
             cwd=self.shell.folder,
             env=self.shell.environment(**variables),
             stdin=subprocess.DEVNULL,
@@ -170,6 +170,36 @@ def test_versions_are_made_sent_taken_and_committed_until_the_agent_is_told_to_s
         agent.tell(signal.SIGTERM)
         assert agent.end() == 0
     assert len([line for line in agent.heard if line.get("event") == "began" and line["job"] == "backup"]) == 1
+    assert len(place.repository.snapshots()) == 2
+    place.repository.check()
+
+
+def test_agents_of_one_file_with_a_tier_each_carry_a_hierarchy_together(place: Place) -> None:
+    new_file(place, "new")
+    place.every("1h")
+    backdate_newest_version(place)
+    with (
+        place.agent("-T", "laptop") as laptop,
+        place.agent("-T", "branch") as branch,
+        place.agent("-T", "hq") as hq,
+    ):
+        version = laptop.until("done", "laptop", "backup")["summary"]["version"]
+        laptop.until_line(lambda line: line.get("summary", {}).get("segments_sent") == 1)
+        for agent, done in ((branch, "segments_sent"), (hq, "versions_stored")):
+            agent.tell(signal.SIGUSR1)  # no agent sees what another one has put
+            agent.until_line(lambda line, done=done: line.get("summary", {}).get(done) == 1)  # type: ignore[misc]
+        for _ in range(20):  # the answer comes down a tier at a time
+            for agent, tier in ((branch, "branch"), (laptop, "laptop")):
+                agent.tell(signal.SIGUSR1)
+                agent.until("done", tier, "send")
+            if place.laptop()["last_stored"] == version:
+                break
+        assert place.laptop()["last_stored"] == version
+        for agent in (laptop, branch, hq):
+            agent.tell(signal.SIGTERM)
+            assert agent.end() == 0
+    for agent, tier in ((laptop, "laptop"), (branch, "branch"), (hq, "hq")):
+        assert {line["tier"] for line in agent.heard if line.get("event") == "began"} == {tier}
     assert len(place.repository.snapshots()) == 2
     place.repository.check()
 

@@ -135,8 +135,9 @@ def _probe(opened: Transport) -> None:
 
 def inbox(tier: TierConfig, url: str, plugins: Plugins) -> Iterator[Finding]:
     """What lies in an inbox that is none of ours, and how full it is."""
-    from cdr_plugin.parcel.naming import parse_name
+    from cdr_plugin.parcel.naming import NOTES, parse_name
 
+    ours = (PROBE, f"{NOTES}/")
     foreign: list[str] = []
     total = 0
     with plugins.transport(url) as opened:
@@ -145,7 +146,7 @@ def inbox(tier: TierConfig, url: str, plugins: Plugins) -> Iterator[Finding]:
             try:
                 parse_name(info.name)
             except FormatError:
-                if not info.name.startswith(PROBE):
+                if not info.name.startswith(ours):
                     foreign.append(info.name)
     if foreign:
         cause = f"{len(foreign)} objects that CDR did not put there, the first: {min(foreign)}"

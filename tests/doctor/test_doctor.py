@@ -174,6 +174,13 @@ def test_what_is_not_of_cdr_in_an_inbox(sound: Host) -> None:
     )
 
 
+def test_the_notes_of_an_inbox_with_a_limit_are_of_cdr(host: Host) -> None:
+    host.make(branch='[tier.branch.spool]\nmax_size = "1GiB"', hq='max_size = "1GiB"')
+    host.cdr("receive", "-T", "hq")
+    assert list((host.folder / "inbox").rglob("room")) != []
+    assert [about for about in findings(host, 0) if about.startswith("inbox")] == []
+
+
 def test_a_source_that_is_not_there(sound: Host) -> None:
     (sound.folder / "files").rename(sound.folder / "elsewhere")
     assert findings(sound, 0)["source files"][:2] == ("warning", "it is not there")
