@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from cdr_plugin.tier_state import TierState
@@ -44,7 +45,8 @@ def _tier_state(folder: Path) -> TierState:
 
 def _digest(identity_folder: Path) -> bytes:
     """Over the key files; the register changes with every client."""
-    found = sorted([identity_folder / "identity.key", *identity_folder.glob("sealing-*.keys")])
+    others = (identity_folder.glob(pattern) for pattern in ("sealing-*.keys", "retained-*.pass"))
+    found = sorted([identity_folder / "identity.key", *chain.from_iterable(others)])
     joined = sha256()
     for path in found:
         try:

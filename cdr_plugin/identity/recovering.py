@@ -14,11 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 from cdr_plugin.errors import FormatError, UnknownVersionError, UserError
-from cdr_plugin.files import storage_error, sync_folder, write_durably
+from cdr_plugin.files import remove_temporaries, storage_error, sync_folder, write_durably
 from cdr_plugin.identity import register
 from cdr_plugin.identity.export_file import Export, StateFacts
 from cdr_plugin.identity.exporting import REGISTER_FILE, STATE_FILE
-from cdr_plugin.identity.store import IDENTITY_FILE, Identity, group_of_file
+from cdr_plugin.identity.store import IDENTITY_FILE, Identity, group_of_file, is_secret_file
 from cdr_plugin.identity.succession import check_succession
 from cdr_plugin.identity.wire import is_name
 
@@ -32,14 +32,26 @@ def recover(export: Export, identity_folder: Path, state_folder: Path) -> list[P
     UnknownVersionError when the export cannot be used: then nothing was changed."""
     plan = _plan(export, identity_folder, state_folder)
     marker = identity_folder / _MARKER
-    _refuse_existing(plan, marker)
+    if not _is_complete(plan, marker):
+        _refuse_existing(plan, marker)
+        _write(plan, marker)
+    _remove(marker)
+    return [path for path, _ in plan]
+
+
+def _write(plan: list[tuple[Path, bytes]], marker: Path) -> None:
     for folder in dict.fromkeys(path.parent for path, _ in plan):
         _make_folder(folder)
+        remove_temporaries(folder)
     write_durably(marker, b"")
     for path, data in plan:
         write_durably(path, data)
-    _remove(marker)
-    return [path for path, _ in plan]
+
+
+def _is_complete(plan: list[tuple[Path, bytes]], marker: Path) -> bool:
+    """Was the run before killed behind its last file? The tier may have been at work since, so nothing is written."""
+    path, data = plan[-1]
+    return marker.exists() and path.exists() and path.read_bytes() == data
 
 
 def _plan(export: Export, identity_folder: Path, state_folder: Path) -> list[tuple[Path, bytes]]:
@@ -63,6 +75,8 @@ def _check_file(identity: Identity, name: str, data: bytes) -> None:
             raise FormatError(f"identity export: {name} holds no key")
     elif name == REGISTER_FILE:
         _check_register(data)
+    elif is_secret_file(name) and is_name(name):
+        _text(name, data)
     else:
         raise UnknownVersionError(f"identity export: {name[:80]!r} is not known; made by a newer cdr, upgrade")
 
@@ -107,10 +121,8 @@ def _text(name: str, data: bytes) -> str:
 
 def _refuse_existing(plan: list[tuple[Path, bytes]], marker: Path) -> None:
     """A key that is there counts always, all else unless a run that was killed has left it."""
-    *others, (identity, data) = plan
+    *others, (identity, _) = plan
     if identity.exists():
-        if marker.exists() and identity.read_bytes() == data:
-            return  # killed behind its last step
         raise UserError(f"{identity}: there is an identity already; move it away yourself if it may go")
     if marker.exists():
         return

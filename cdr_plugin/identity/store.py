@@ -138,9 +138,9 @@ class Identity:
         return sorted(group_of_file(p.name) or "" for p in self.folder.glob("sealing-*.keys"))
 
     def files(self) -> dict[str, bytes]:
-        """The key files by name, as of one moment; ConfigError when others could read them."""
+        """The files of keys and passwords by name, as of one moment; ConfigError when others could read them."""
         with _locked(self.folder):
-            names = [IDENTITY_FILE, *(path.name for path in self.folder.glob("sealing-*.keys"))]
+            names = [IDENTITY_FILE, *(path.name for path in self.folder.iterdir() if is_secret_file(path.name))]
             texts = {name: _read_private(self.folder / name) for name in names}
         return {name: text.encode() for name, text in texts.items() if text is not None}
 
@@ -160,6 +160,11 @@ class Identity:
 
     def _group_file(self, group: str) -> Path:
         return self.folder / f"sealing-{check_group(group)}.keys"
+
+
+def is_secret_file(name: str) -> bool:
+    """Is this the name of a group's sealing keys, or of a password that was made for what a tier retains?"""
+    return _is_group_file(name) or (name.startswith("retained-") and name.endswith(".pass"))
 
 
 def group_of_file(name: str) -> str | None:
