@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from cdr_plugin.errors import FormatError
+from cdr_plugin.errors import FormatError, UnknownVersionError
 from cdr_plugin.model.blobs import Buffer
 
 T = TypeVar("T")
@@ -62,6 +62,21 @@ def decode(type_: type[T], data: Buffer, what: str) -> T:
     if not canonical:
         raise FormatError(f"{what}: not in canonical form")
     return value
+
+
+class _Formatted(msgspec.Struct):
+    format: int
+
+
+def check_format(data: Buffer, newest: int, what: str) -> None:
+    """UnknownVersionError when a structure says that its ``format`` is a newer one; what says nothing sensible is
+    for ``decode`` to refuse."""
+    try:
+        found = _decoder(_Formatted).decode(data).format
+    except (msgspec.DecodeError, UnicodeError, OverflowError, ValueError, TypeError, RecursionError):
+        return
+    if found > newest:
+        raise UnknownVersionError(f"{what}: format {found} is not known; left where it is, upgrade cdr")
 
 
 def check_optional_hash(value: bytes, what: str) -> None:

@@ -56,6 +56,11 @@ def group_hash(group: str) -> bytes:
     return sha256(frame(b"cdr/1 group", group.encode())).digest()
 
 
+def is_of_newer_program(data: Buffer) -> bool:
+    """Does an object begin as one that this program does not know, so that it is left where it is?"""
+    return len(data) >= 2 and (data[0] > MAJOR_VERSION or data[1] not in ObjectKind.__members__.values())
+
+
 def check_start(data: Buffer, kind: ObjectKind, least: int, most: int, what: str) -> None:
     """Refuse objects of another version, kind or size before anything else is looked at."""
     if len(data) < 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import NotFoundError, RemoteError, StorageFullError
 from cdr_plugin.files import TEMPORARY_PREFIX, storage_error, sync_folder
+from cdr_plugin.identity.wire import is_of_newer_program
 from cdr_plugin.intermediate.objects import MAX_OBJECT_BYTES, Moved, in_order, put_if_new, waiting
 from cdr_plugin.parcel.naming import CLIENTS, HeadName
 from cdr_plugin.reporter import Reporter
@@ -101,7 +102,9 @@ class _Taking:
     def put_heads(self, found: Sequence[Mapping[str, bytes]]) -> None:
         for heads in found:
             for name, data in heads.items():
-                if name.split("/")[1] not in self._behind and not _is_older(self._spool, name, data):
+                if is_of_newer_program(data):  # which of two is newer cannot be told
+                    self._reporter.error(name, "receive", "its format is not known; left where it is, upgrade cdr")
+                elif name.split("/")[1] not in self._behind and not _is_older(self._spool, name, data):
                     put_if_new(self._spool, name, data)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from cdr_plugin.errors import AuthenticationError, FormatError
-from cdr_plugin.identity.codec import Bytes32, Count, WireStruct, check_optional_hash, decode, encode
+from cdr_plugin.identity.codec import Bytes32, Count, WireStruct, check_format, check_optional_hash, decode, encode
 from cdr_plugin.identity.keys import SIGNATURE_BYTES, SigningKey, VerifyKey, short
 from cdr_plugin.identity.wire import group_hash
 from cdr_plugin.parcel.blobrefs import BlobRef, pack_refs, unpack_refs
@@ -108,4 +108,5 @@ def verify_attestation(
 def _decode(data: bytes) -> _Body:
     if len(data) > MAX_ATTESTATION_BYTES:
         raise FormatError(f"attestation: {len(data)} bytes, the limit is {MAX_ATTESTATION_BYTES}")
+    check_format(data, ATTESTATION_FORMAT, "attestation")
     return decode(_Body, data, "attestation")

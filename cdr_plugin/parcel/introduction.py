@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 
 from cdr_plugin.errors import FormatError
-from cdr_plugin.identity.codec import Bytes32, ShortText, WireStruct, decode, encode
+from cdr_plugin.identity.codec import Bytes32, ShortText, WireStruct, check_format, decode, encode
 from cdr_plugin.identity.keys import SealingPublicKey, VerifyKey
 from cdr_plugin.identity.ticket import MAX_FACTS, SealKey
 from cdr_plugin.identity.wire import is_name
@@ -61,6 +61,7 @@ class Introduction:
         """FormatError."""
         if len(data) > MAX_INTRODUCTION_BYTES:
             raise FormatError(f"{_WHAT}: {len(data)} bytes, the limit is {MAX_INTRODUCTION_BYTES}")
+        check_format(data, INTRODUCTION_FORMAT, _WHAT)
         body = decode(_Body, data, _WHAT)
         if not is_name(body.name):
             raise FormatError(f"{_WHAT}: {body.name[:80]!r} is no client name")

@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 
 from cdr_plugin.errors import AuthenticationError, FormatError
-from cdr_plugin.identity.codec import U32, Bytes32, WireStruct, check_optional_hash, decode, encode
+from cdr_plugin.identity.codec import U32, Bytes32, WireStruct, check_format, check_optional_hash, decode, encode
 from cdr_plugin.identity.keys import SIGNATURE_BYTES, SigningKey, VerifyKey, short
 from cdr_plugin.model.times import check_time
 from cdr_plugin.model.versions import SnapshotSummary
@@ -109,11 +109,17 @@ def verify_version_record(signed: SignedVersionRecord, *, client: VerifyKey, gro
 def _decode(body: bytes) -> VersionRecord:
     if len(body) > MAX_VERSION_RECORD_BYTES:
         raise FormatError(f"version record: {len(body)} bytes, the limit is {MAX_VERSION_RECORD_BYTES}")
+    check_record_format(body)
     record = decode(VersionRecord, body, "version record")
     check_time(record.time)
     if record.summary is not None:
         _check_summary(record.summary)
     return record
+
+
+def check_record_format(body: bytes) -> None:
+    """UnknownVersionError for the record of a newer program, which may say what this one would lose."""
+    check_format(body, VERSION_RECORD_FORMAT, "version record")
 
 
 def _check_summary(summary: SnapshotSummary) -> None:

@@ -32,7 +32,7 @@ from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
 from cdr_plugin.parcel.parts import PartAssembler
 from cdr_plugin.parcel.records import FirstPart, Part, Preamble, Record, iter_records
 from cdr_plugin.parcel.segment import open_segment, segment_label
-from cdr_plugin.parcel.version import SignedVersionRecord
+from cdr_plugin.parcel.version import SignedVersionRecord, check_record_format
 from cdr_plugin.top.verify import Delta, VerifiedBlob, Verifier
 
 MAX_SEGMENT_VERSIONS = 1024
@@ -265,6 +265,11 @@ class Intake:
             except CdrError as error:
                 found.refuse(error)
         for version in section.versions:
+            try:
+                check_record_format(version.body)
+            except UnknownVersionError as error:
+                found.refuse(error)  # all of the segment stays: the record is in no other
+                return
             yield Version(version)
 
     def _attested(self, signed: SignedAttestation, client: bytes) -> Sequence[BlobRef]:

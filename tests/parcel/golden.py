@@ -11,7 +11,8 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
-from cdr_plugin.identity.keys import KemSuite, SealingKey
+from cdr_plugin.identity.keys import KemSuite, SealingKey, SigningKey
+from cdr_plugin.identity.succession import name_successor
 from cdr_plugin.identity.ticket import Ticket, TierKey, request_enrolment, write_ticket
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.versions import SnapshotSummary
@@ -32,6 +33,7 @@ from cdr_plugin.parcel.receipt import (
 from cdr_plugin.parcel.room import Room, write_plain_room, write_room
 from cdr_plugin.parcel.segment import Parcel, ParcelSecret
 from cdr_plugin.parcel.standing import PresentVersion, Standing, write_standing
+from cdr_plugin.parcel.tier_keys import TierKeys, write_tier_keys
 from cdr_plugin.parcel.version import SignedVersionRecord, VersionRecord, sign_version_record
 from tests.parcel.parties import (
     CHUNKER,
@@ -134,6 +136,28 @@ def baseline(parts: list[bytes]) -> Baseline:
     return Baseline(11, b"s" * 16, hashes, 1, "ab" * 32, "2026-11-22T19:00:00Z", 6, b"q" * 32, b"t" * 32)
 
 
+SUCCESSOR = SigningKey(b"\x07" * 32)
+"""The tier's signing key after TIER."""
+
+
+def tier_keys() -> TierKeys:
+    return TierKeys(12, SUCCESSOR.public, KEYS[KemSuite.MLKEM768_X25519].public, 3)
+
+
+def tier_keys_vector() -> bytes:
+    said = tier_keys()
+    return write_tier_keys(
+        said.serial,
+        said.sealing,
+        SUCCESSOR,
+        [name_successor(TIER, SUCCESSOR.public)],
+        client=CLIENT.public,
+        sealing=CLIENT_SEALING.public,
+        group=GROUP,
+        issued_s=said.issued_s,
+    )
+
+
 def baseline_vectors() -> dict[str, Any]:
     parts = [
         write_blob_part(b"s" * 16, 0, 11, baseline_keys(), AUTHOR),
@@ -175,6 +199,7 @@ def vectors() -> dict[str, Any]:
             standing(), TIER, client=CLIENT.public, sealing=CLIENT_SEALING.public, group=GROUP, issued_s=1
         ).hex(),
         "baseline": baseline_vectors(),
+        "keys": tier_keys_vector().hex(),
         "folder": folder_id(CLIENT.public, GROUP),
         "chunker": CHUNKER.hex(),
         "client_key": CLIENT.public.text,

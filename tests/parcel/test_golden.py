@@ -20,6 +20,7 @@ from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
 from cdr_plugin.parcel.room import read_room, read_unverified_room, write_plain_room, write_room
 from cdr_plugin.parcel.segment import _encrypt, _segment_key, open_segment, read_prefix, reopen_own_segment
 from cdr_plugin.parcel.standing import read_standing
+from cdr_plugin.parcel.tier_keys import read_tier_keys
 from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
 from tests.parcel import golden
 from tests.parcel.parties import CHUNKER, CLIENT, CLIENT_SEALING, GROUP, TIER, TIER_SEALING, anybody
@@ -101,6 +102,15 @@ def test_sealed_documents_of_the_first_release_open() -> None:
         now_s=5,
     )
     assert standing == golden.standing()
+
+
+def test_keys_of_a_tier_open_for_who_trusts_it_or_its_predecessor() -> None:
+    data = bytes.fromhex(VECTORS["keys"])
+    for trusted in (TIER.public, golden.SUCCESSOR.public):
+        read = read_tier_keys(
+            data, keys=[CLIENT_SEALING], trusted=trusted, client=CLIENT.public, group=GROUP, now_s=5
+        )
+        assert read == golden.tier_keys()
 
 
 def test_a_baseline_of_the_first_release_opens_part_by_part() -> None:
