@@ -20,11 +20,14 @@ from cdr_plugin.parcel.attestation import SignedAttestation, verify_attestation
 from cdr_plugin.parcel.baseline import read_baseline, read_blob_part
 from cdr_plugin.parcel.head import read_head
 from cdr_plugin.parcel.introduction import Introduction
+from cdr_plugin.parcel.policy import PolicyDocument, read_policy, write_policy
 from cdr_plugin.parcel.receipt import read_receipt
 from cdr_plugin.parcel.records import iter_records
+from cdr_plugin.parcel.room import Room, read_room, read_unverified_room, write_plain_room, write_room
 from cdr_plugin.parcel.segment import open_segment, read_prefix, reopen_own_segment
 from cdr_plugin.parcel.standing import read_standing
 from cdr_plugin.parcel.tier_keys import read_tier_keys
+from cdr_plugin.parcel.verified import Verified, read_verified, write_verified
 from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
 from tests.parcel import golden
 from tests.parcel.parties import CLIENT, CLIENT_SEALING, GROUP, TIER, TIER_SEALING, anybody
@@ -45,6 +48,8 @@ def _read_ticket(data: bytes) -> object:
 
 
 _TO_CLIENT: dict[str, Any] = {"keys": [CLIENT_SEALING], "client": CLIENT.public, "group": GROUP, "now_s": 5}
+_FOR_CLIENT: dict[str, Any] = {"client": CLIENT.public, "group": GROUP, "issued_s": 1}
+ROOM = Room(limit=9, used=8, ignored=0, time_s=1, serial=1)
 
 READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "segment": (
@@ -64,13 +69,23 @@ READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "receipt": (bytes.fromhex(VECTORS["receipt"]), lambda d: read_receipt(d, tier=TIER.public, **_TO_CLIENT)),
     "standing": (bytes.fromhex(VECTORS["standing"]), lambda d: read_standing(d, tier=TIER.public, **_TO_CLIENT)),
     "keys": (bytes.fromhex(VECTORS["keys"]), lambda d: read_tier_keys(d, trusted=TIER.public, **_TO_CLIENT)),
+    "policy": (
+        write_policy(PolicyDocument(2, ""), TIER, sealing=CLIENT_SEALING.public, **_FOR_CLIENT),
+        lambda d: read_policy(d, tier=TIER.public, **_TO_CLIENT),
+    ),
+    "verified": (
+        write_verified(Verified(2), TIER, sealing=CLIENT_SEALING.public, **_FOR_CLIENT),
+        lambda d: read_verified(d, tier=TIER.public, **_TO_CLIENT),
+    ),
+    "room": (write_room(ROOM, TIER, group=GROUP), lambda d: read_room(d, tier=TIER.public, group=GROUP, now_s=5)),
+    "plain room": (write_plain_room(ROOM), lambda d: read_unverified_room(d, 5)),
     "baseline": (MANIFEST, lambda d: read_baseline(d, golden.READER)),
     "baseline part": (PARTS[0], _read_part),
 }
 
 
 @pytest.mark.parametrize("kind", READERS)
-@pytest.mark.parametrize(("at", "value"), [(0, 2), (0, 255), (1, 4), (1, 255)])
+@pytest.mark.parametrize(("at", "value"), [(0, 2), (0, 255), (1, 99), (1, 255)])
 def test_every_reader_knows_an_object_of_a_newer_program_for_what_it_is(kind: str, at: int, value: int) -> None:
     data, read = READERS[kind]
     read(data)
