@@ -368,6 +368,28 @@ def test_a_round_in_which_a_job_failed_says_so_and_does_the_others(place: Place)
     assert "hq receive: nothing to do" in done.out
 
 
+def test_a_round_checks_and_forgets_and_says_when_a_check_found_damage(place: Place) -> None:
+    for name in ("one", "two", "three"):
+        new_file(place, name)
+        for command in ("backup", "send", "receive", "send", "receive"):
+            place.cdr(command)
+    care = 'check = { read_data_subset = "100%" }\nforget = { keep_last = 1 }\n'
+    place.edit("[tier.hq.store]\n", f"[tier.hq.store]\n{care}")
+    place.shell.cdr("run", "--once", "-c", place.config)
+    assert len(place.repository.snapshots()) == 2  # the newest, and what the client may build on
+    versions = place.cdr("status", "-T", "hq")["tiers"][0]["clients"][0]["versions"]
+    assert [one["state"] for one in versions] == ["verified"]
+    again = place.shell.cdr("run", "--once", "-v", "-c", place.config)
+    assert "check" not in again.out and "forget" not in again.out  # neither is due
+    pack = max((place.folder / "hq/repository/data").rglob("??*/*"), key=lambda path: path.stat().st_size)
+    pack.chmod(0o600)
+    pack.write_bytes(pack.read_bytes()[:-1])
+    place.edit("check = { ", 'check = { every = "1s", ')
+    done = place.shell.cdr("run", "--once", "-c", place.config, code=1)
+    assert sum("damage in repository" in line for line in done.out.splitlines()) == 1
+    assert "0 versions verified" in done.out
+
+
 def test_conditions_are_asked_before_a_job_begins(place: Place) -> None:
     place.every("1s")
     place.edit('every = "1s"', 'every = "1s", command = "false"')

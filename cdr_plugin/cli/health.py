@@ -70,11 +70,11 @@ class Health:
             age_s = self._age_s(status["last_sent"] or status["last_received"] or _oldest(status))
             if age_s is not None and age_s > limit_s:
                 segments = status["queue"]["segments"]
-                yield f"{segments} segments wait, nothing was sent for {format_age(int(age_s))}; see 'cdr queue'"
+                yield f"{segments} segments wait, nothing was sent for {_age(age_s)}; see 'cdr queue'"
         if tier.receive is not None:
             age_s = self._age_s(status["last_received"])
             if age_s is not None and age_s > self._limit_s(tier.receive.when):
-                yield f"nothing was received for {format_age(int(age_s))}: 'cdr receive' has not run"
+                yield f"nothing was received for {_age(age_s)}: 'cdr receive' has not run"
         if tier.store is not None:
             for care in status["care"]:
                 yield from self._of_care(tier, care, status)
@@ -92,7 +92,7 @@ class Health:
                 age_s = self._age_s(last)
                 if age_s is not None and age_s > MISSED * plan.every_s:
                     never = "" if care[what] else "has never been done, and "
-                    yield f"group {group}: the {what} {never}is overdue: {format_age(int(age_s))}; see 'cdr run'"
+                    yield f"group {group}: the {what} {never}is overdue: {_age(age_s)}; see 'cdr run'"
 
     # --- clients ---
 
@@ -104,18 +104,18 @@ class Health:
             if age_s is None and tier.source is not None:
                 yield "no version yet; run 'cdr backup'"
             elif age_s is not None and age_s > limit_s:
-                yield f"no version since it was enrolled, {format_age(int(age_s))} ago"
+                yield f"no version since it was enrolled, {_age(age_s)} ago"
             return
         newest_s = self._age_s(client["last_version_time"])
         if newest_s is not None and newest_s > limit_s:
-            yield f"no new version for {format_age(int(newest_s))}"
+            yield f"no new version for {_age(newest_s)}"
             return
         settled = [v for v in versions if v["state"] in ("committed", "verified")]
         age_s = self._age_s((settled[-1] if settled else versions[0])["time"])
         if age_s is not None and age_s > limit_s:
             state = versions[-1]["state"]
             waits = f"version {versions[-1]['number']} is {state}"
-            yield f"nothing was committed for {format_age(int(age_s))}: {waits}"
+            yield f"nothing was committed for {_age(age_s)}: {waits}"
 
     def _limit_of_client(self, tier: TierConfig, name: str) -> float:
         """By the interval of its source, where a file at hand says it."""
@@ -127,6 +127,10 @@ class Health:
 
     def _age_s(self, moment: str | None) -> float | None:
         return None if moment is None else max(self.now_s - parse_time(moment)[0], 0.0)
+
+
+def _age(age_s: float) -> str:
+    return format_age(age_s) if age_s >= 60 else f"{age_s:.0f} seconds"
 
 
 def _oldest(status: Mapping[str, Any]) -> str | None:

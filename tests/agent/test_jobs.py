@@ -68,3 +68,29 @@ def test_what_was_made_is_sent_what_was_sent_is_taken_and_what_was_stored_is_ans
 def test_one_round_goes_upward_so_that_each_finds_what_the_others_made(chain: Config) -> None:
     order = [f"{job.tier} {job.kind}" for job in upward(chain, jobs_of(chain.tiers.values()))]
     assert order == ["alice backup", "alice send", "branch receive", "branch send", "hq receive"]
+
+
+CARED_FOR = CHAIN.replace(
+    'store.repository = "repo"',
+    'store = { repository = "repo", check = {}, forget = { keep_last = 5, every = "12h" }, '
+    'when = { window = "01:00-05:00" } }',
+)
+
+
+def test_a_store_is_checked_and_forgotten_as_it_says(tmp_path: Path) -> None:
+    config = parse_config(CARED_FOR, tmp_path / "cdr.toml")
+    check, forget = job(config, "hq", JobKind.CHECK), job(config, "hq", JobKind.FORGET)
+    assert (check.every_s, check.on_demand, check.conditions) == (7 * 86400, False, {"window": "01:00-05:00"})
+    assert (forget.every_s, forget.on_demand, forget.conditions) == (12 * 3600, False, {"window": "01:00-05:00"})
+
+
+def test_an_interval_among_the_conditions_is_the_least(tmp_path: Path) -> None:
+    config = parse_config(CARED_FOR.replace('window = "01:00-05:00"', 'every = "2d"'), tmp_path / "cdr.toml")
+    assert job(config, "hq", JobKind.CHECK).every_s == 7 * 86400
+    assert job(config, "hq", JobKind.FORGET) == Job("hq", JobKind.FORGET, 2 * 86400)
+
+
+def test_what_was_forgotten_is_told_and_what_was_checked_is_fetched(tmp_path: Path) -> None:
+    config = parse_config(CARED_FOR, tmp_path / "cdr.toml")
+    assert followers(config, job(config, "hq", JobKind.FORGET)) == {("hq", JobKind.RECEIVE)}
+    assert followers(config, job(config, "hq", JobKind.CHECK)) == {("branch", JobKind.SEND)}

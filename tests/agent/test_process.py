@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cdr_plugin.agent.jobs import Job, JobKind
-from cdr_plugin.agent.process import Ended, Process
+from cdr_plugin.agent.process import Ended, Process, command_line
 from cdr_plugin.agent.scheduler import Outcome
 
 LIMIT_S = 120
@@ -61,6 +61,23 @@ def test_a_job_that_does_not_read_it_does_no_harm() -> None:
 def test_the_exit_code_tells_how_it_ended(code: int, outcome: Outcome) -> None:
     result, _ = ended(f"raise SystemExit({code})")
     assert (result.outcome, result.code) == (outcome, code)
+
+
+@pytest.mark.parametrize(("completed", "outcome"), [("True", Outcome.DONE), ("False", Outcome.FAILED)])
+def test_work_that_was_done_and_found_something_bad_is_not_done_again_at_once(completed: str, outcome: Outcome) -> None:
+    program = f"""
+import json, sys
+print(json.dumps({{"message_type": "error", "item": "hq", "message": "damage"}}))
+print(json.dumps({{"message_type": "summary", "completed": {completed}}}))
+sys.exit(1)"""
+    result, said = ended(program)
+    assert (result.outcome, result.code) == (outcome, 1)
+    assert said == [("hq: damage", True)]
+
+
+def test_care_is_asked_for_by_schedule() -> None:
+    assert command_line("cdr.toml", Job("hq", JobKind.CHECK, 5))[-5:] == ["-T", "hq", "--json", "check", "--scheduled"]
+    assert command_line("cdr.toml", JOB)[-4:] == ["-T", "alice", "--json", "send"]
 
 
 def test_its_summary_its_reason_and_when_to_ask_again_are_heard_and_progress_is_not_said() -> None:
