@@ -68,6 +68,8 @@ COMMANDS: dict[str, Command] = {
         Command("pause", "let the agent and sending leave tiers alone"),
         Command("resume", "end the pause"),
         Command("status", "what is where and what waits for what"),
+        Command("versions", "every version of each client, and how far it has come"),
+        Command("quarantine", "segments that could not be used, and a hand on them"),
         Command("snapshots", "list the versions in the repository"),
         Command("restore", "bring back files of a version"),
         Command("ls", "list what is in a version"),

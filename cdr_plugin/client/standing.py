@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cdr_plugin.archiver.catalog import catalog_blobs
 from cdr_plugin.client.known_blobs import KnownBlobs
-from cdr_plugin.client.state import VersionRow, blob_key
+from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.client.states import VersionState
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
@@ -131,6 +131,24 @@ def _is_gone(row: VersionRow, standing: Standing) -> bool:
         return False
     at = bisect_left(versions, _present(row))
     return at == len(versions) or versions[at] != _present(row)
+
+
+def removed_versions(state: ClientState) -> set[tuple[int, bytes]]:
+    """Number and record hash of committed versions that the top tier has no more, as its last standing says. What a
+    receipt called committed since then is not among them."""
+    packed = state.get(_LISTED)
+    if packed is None:
+        return set()
+    versions = unpack_versions(packed)
+    listed, newest = set(versions), max((version.number for version in versions), default=0)
+    first = versions[0] if len(versions) == MAX_STANDING_VERSIONS else PresentVersion(0, b"")
+    is_latest_word = int(state.get(_SERIAL) or b"0") > int(state.get("receipt_serial") or b"0")
+    committed = (_present(row) for row in state.versions() if row.state is VersionState.COMMITTED)
+    return {
+        version
+        for version in committed
+        if version not in listed and version > first and (is_latest_word or version.number <= newest)
+    }
 
 
 def _row(standing: Standing) -> VersionRow:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from cdr_plugin.database import Database
 from cdr_plugin.model.blobs import BlobId, BlobType, Payload
@@ -93,6 +94,23 @@ class TopState(TierState):
             db.execute("INSERT OR IGNORE INTO clients (fingerprint) VALUES (?)", (fingerprint,))
             row = db.execute("SELECT id FROM clients WHERE fingerprint=?", (fingerprint,)).fetchone()
         return ClientRows(self._db, row[0])
+
+    def rejections(self, parcel: bytes, index: int) -> list[Rejection]:
+        """Of whom an object with this place was rejected, and not replaced by a sound one."""
+        rows = self._db.connection.execute(
+            "SELECT fingerprint, sha256, reason FROM taken JOIN clients ON clients.id=taken.client "
+            "WHERE parcel=? AND idx=? AND reason!=''",
+            (parcel, index),
+        )
+        return [Rejection(*row) for row in rows]
+
+
+class Rejection(NamedTuple):
+    """The fingerprint of a client, the SHA-256 of its object, and why it was rejected."""
+
+    client: bytes
+    object: bytes
+    reason: str
 
 
 class ClientRows:
