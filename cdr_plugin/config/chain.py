@@ -5,6 +5,7 @@ One tier's ``forward.to`` that is another's inbox makes the other the tier above
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,20 @@ def _table_conflict(tier: TierConfig) -> tuple[tuple[str, ...], str] | None:
         return ("store", "forget"), "it says nothing to keep; give it at least one rule, such as keep_last = 10"
     if tier.groups and not tier.receive:
         return ("group",), "groups belong to a tier that receives; for a client write group = \"NAME\""
+    if tier.store and tier.store.password_file and tier.store.password_command:
+        return ("store", "password_command"), "a password file and a password command are given; choose one"
+    return _named_twice(tier)
+
+
+def _named_twice(tier: TierConfig) -> tuple[tuple[str, ...], str] | None:
+    """A list that names one storage under two spellings: each would be worked through twice."""
+    lists = [(("forward", "to"), tier.forward.to if tier.forward else ())]
+    lists += [(("receive", "inbox"), tier.receive.inbox if tier.receive else ())]
+    for key, urls in lists:
+        counts = Counter(map(same_place, urls))
+        twice = next((url for url in urls if counts[same_place(url)] > 1), None)
+        if twice is not None:
+            return key, f"{twice} is named twice; once is enough"
     return None
 
 

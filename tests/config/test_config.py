@@ -334,6 +334,18 @@ ERRORS = [
         "20: tier.hq.identity: tier laptop has the same state or identity folder; give each tier its own",
     ),
     (
+        chain('["./up", "https://example.org/in"]', '["./up", "file:///etc/cdr/up/"]'),
+        "11: tier.branch.forward.to: /etc/cdr/up is named twice; once is enough",
+    ),
+    (
+        chain('"file:/etc/cdr/in/"', '["in", "x", "/etc/cdr/in"]'),
+        "9: tier.branch.receive.inbox: /etc/cdr/in is named twice; once is enough",
+    ),
+    (
+        CHAIN + 'password_command = "pass cdr"\n',
+        "18: tier.hq.store.password_command: a password file and a password command are given; choose one",
+    ),
+    (
         chain('["./up", "https://example.org/in"]', '["in"]'),
         "11: tier.branch.forward.to: parcels would go in a circle: branch -> branch",
     ),
