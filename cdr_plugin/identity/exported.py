@@ -45,12 +45,12 @@ def _tier_state(folder: Path) -> TierState:
 
 def _digest(identity_folder: Path) -> bytes:
     """Over the key files; the register changes with every client."""
-    others = (identity_folder.glob(pattern) for pattern in ("sealing-*.keys", "retained-*.pass"))
-    found = sorted([identity_folder / "identity.key", *chain.from_iterable(others)])
+    found = (identity_folder.rglob(pattern) for pattern in ("identity.key", "sealing-*.keys", "retained-*.pass"))
     joined = sha256()
-    for path in found:
+    for path in sorted(chain.from_iterable(found)):
         try:
-            joined.update(sha256(path.name.encode()).digest() + sha256(path.read_bytes()).digest())
+            joined.update(sha256(bytes(path.relative_to(identity_folder))).digest())
+            joined.update(sha256(path.read_bytes()).digest())
         except OSError:
             continue
     return joined.digest()

@@ -18,10 +18,12 @@ from cdr_plugin.errors import RemoteError, UserError
 from cdr_plugin.files import write_durably
 from cdr_plugin.identity.export_file import Export, StateFacts, is_export, seal_export
 from cdr_plugin.identity.exported import note_export
-from cdr_plugin.identity.store import Identity
+from cdr_plugin.identity.store import IDENTITY_FILE, Identity
 
 REGISTER_FILE = "register.db"
 STATE_FILE = "state.db"
+MAX_DEPTH = 3
+"""Folders between that of a tier and one of its states or identities."""
 
 ESSENTIAL = (
     "ticket",
@@ -38,8 +40,7 @@ ESSENTIAL = (
 
 def collect(tier: str, role: str, identity_folder: Path, state_folder: Path) -> Export:
     """NotEnrolledError when there is no identity; RemoteError when a database cannot be read."""
-    identity = Identity.load(identity_folder)
-    files = identity.files()
+    files = dict(_files(identity_folder))
     register = identity_folder / REGISTER_FILE
     if register.exists():
         files[REGISTER_FILE] = _copy_of(register)
@@ -62,6 +63,16 @@ def write_export(export: Export, path: Path, passphrase: str, state_folder: Path
     note_export(state_folder, identity_folder, export.made_s)
 
 
+def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Key files by their path below ``folder``: the tier's own, and those of clients that it runs for devices."""
+    found = sorted(path.parent for path in folder.rglob(IDENTITY_FILE))
+    if not found:
+        Identity.load(folder)  # which says so
+    for place in found:
+        for name, data in Identity.load(place).files().items():
+            yield (place / name).relative_to(folder).as_posix(), data
+
+
 def _copy_of(path: Path) -> bytes:
     """A database as of one moment, also while others write to it."""
     try:
@@ -75,13 +86,14 @@ def _copy_of(path: Path) -> bytes:
 
 
 def _states(folder: Path) -> Iterator[tuple[str, StateFacts]]:
-    """Of the folder itself, and of those in it: a tier has a state for each group, or for each storage, or both."""
-    found = (folder.glob(f"{depth}{STATE_FILE}") for depth in ("", "*/", "*/*/"))
+    """Of the folder itself, and of those in it: a tier has a state for each group, for each storage, for each client
+    that it runs for a device."""
+    found = (folder.glob(f"{'*/' * depth}{STATE_FILE}") for depth in range(MAX_DEPTH + 1))
     for path in sorted(chain.from_iterable(found)):
         if path.is_file():
             facts = _facts_of(path)
             if facts.facts:
-                yield str(path.parent.relative_to(folder)), facts
+                yield path.parent.relative_to(folder).as_posix(), facts
 
 
 def _facts_of(path: Path) -> StateFacts:

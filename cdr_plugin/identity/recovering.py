@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from cdr_plugin.errors import FormatError, UnknownVersionError, UserError
 from cdr_plugin.files import remove_temporaries, storage_error, sync_folder, write_durably
 from cdr_plugin.identity import register
 from cdr_plugin.identity.export_file import Export, StateFacts
-from cdr_plugin.identity.exporting import REGISTER_FILE, STATE_FILE
+from cdr_plugin.identity.exporting import MAX_DEPTH, REGISTER_FILE, STATE_FILE
 from cdr_plugin.identity.store import IDENTITY_FILE, Identity, group_of_file, is_secret_file
 from cdr_plugin.identity.succession import check_succession
 from cdr_plugin.identity.wire import is_name
 
 _MARKER = ".recovering"
-_STATE_FOLDER = re.compile(r"\.|[A-Za-z0-9_][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?").fullmatch
+_PART = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_FOLDER = re.compile(rf"\.|{_PART}(/{_PART}){{0,{MAX_DEPTH - 1}}}").fullmatch
 _SHAPE = re.compile(r"CREATE (TABLE|(UNIQUE )?INDEX) [^;]*", re.IGNORECASE).fullmatch
 
 
@@ -40,7 +41,7 @@ def recover(export: Export, identity_folder: Path, state_folder: Path) -> list[P
 
 
 def _write(plan: list[tuple[Path, bytes]], marker: Path) -> None:
-    for folder in dict.fromkeys(path.parent for path, _ in plan):
+    for folder in dict.fromkeys((marker.parent, *(path.parent for path, _ in plan))):
         _make_folder(folder)
         remove_temporaries(folder)
     write_durably(marker, b"")
@@ -55,17 +56,40 @@ def _is_complete(plan: list[tuple[Path, bytes]], marker: Path) -> bool:
 
 
 def _plan(export: Export, identity_folder: Path, state_folder: Path) -> list[tuple[Path, bytes]]:
-    """What is to be written where, in this order, all of it checked."""
-    files = dict(export.files)
-    own = files.pop(IDENTITY_FILE, b"")
-    identity = Identity.parse(identity_folder, _text(IDENTITY_FILE, own))
+    """What is to be written where, in this order, all of it checked. The tier's own identity comes last."""
+    states = [(state_folder / name / STATE_FILE, _database(name, state)) for name, state in export.states.items()]
+    places = sorted({_folder_of(name) for name in export.files}, key=lambda folder: (folder == ".", folder))
+    others: list[tuple[Path, bytes]] = []
+    identities: list[tuple[Path, bytes]] = []
+    for place in places:
+        files = {_name_of(name): data for name, data in export.files.items() if _folder_of(name) == place}
+        own = files.pop(IDENTITY_FILE, b"")
+        _check_files(identity_folder / place, own, files)
+        others += [(identity_folder / place / name, data) for name, data in sorted(files.items())]
+        identities.append((identity_folder / place / IDENTITY_FILE, own))
+    if not identities:
+        raise FormatError("identity export: it holds no identity")
+    return [*states, *others, *identities]
+
+
+def _folder_of(name: str) -> str:
+    """The folder of a file of the export; FormatError for one that could leave the tier's."""
+    folder = name.rpartition("/")[0] or "."
+    if _FOLDER(folder) is None:
+        raise FormatError(f"identity export: {name[:80]!r} is no file of an identity")
+    return folder
+
+
+def _name_of(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _check_files(folder: Path, own: bytes, files: Mapping[str, bytes]) -> None:
+    identity = Identity.parse(folder, _text(IDENTITY_FILE, own))
     if identity.predecessors:
         check_succession(identity.predecessors, identity.signing.public, identity.predecessors[0].verify_key)
     for name, data in files.items():
         _check_file(identity, name, data)
-    states = [(state_folder / name / STATE_FILE, _database(name, state)) for name, state in export.states.items()]
-    of_identity = [(identity_folder / name, data) for name, data in sorted(files.items())]
-    return [*states, *of_identity, (identity_folder / IDENTITY_FILE, own)]
 
 
 def _check_file(identity: Identity, name: str, data: bytes) -> None:
@@ -97,7 +121,7 @@ def _check_register(data: bytes) -> None:
 
 def _database(name: str, state: StateFacts) -> bytes:
     """A state as it was when it was made, with the facts."""
-    if _STATE_FOLDER(name) is None:
+    if _FOLDER(name) is None:
         raise FormatError(f"identity export: {name[:80]!r} is no folder of a state")
     if not all(map(_SHAPE, state.schema)):
         raise FormatError(f"identity export: the state in {name!r} has a shape that no state has")

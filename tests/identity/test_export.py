@@ -27,6 +27,8 @@ from tests.support.crashing import kill_at
 from tests.support.memory import folder_in_memory
 
 PASSPHRASE = "correct horse"
+DEVICE = "_agentless/legal/printer"
+STATES = {".": "UTC", "legal/up": "Europe/Berlin", DEVICE: "Asia/Tokyo"}
 
 
 @pytest.fixture
@@ -50,7 +52,8 @@ def a_tier(folder: Path) -> Path:
     register = Register(folder / "identity" / "register.db")
     register.add_ticket(b"s" * 32, group="legal", uses=3, issued_s=1, expires_s=9)
     register.close()
-    for name, zone in ((".", "UTC"), ("legal/up", "Europe/Berlin")):
+    Identity.create(folder / "identity" / DEVICE).sealing_key("legal", create=True)
+    for name, zone in STATES.items():
         state = ClientState(folder / "state" / name)
         state.put({"timezone": zone, "ticket": "TICKET", "receipt_serial": "77"})
         state.open_parcel(b"p" * 16, b"secret")
@@ -69,19 +72,22 @@ def recovered(export: Export, folder: Path) -> None:
 def assert_is_back(export: Export, folder: Path) -> None:
     """All that the export holds is there, usable, and the tier's own alone."""
     identity = Identity.load(folder / "identity")
-    assert identity.files() == {name: data for name, data in export.files.items() if name != "register.db"}
+    assert identity.files() == {n: d for n, d in export.files.items() if n != "register.db" and "/" not in n}
+    assert Identity.load(folder / "identity" / DEVICE).groups() == ["legal"]
     assert [len(identity.sealing_keys(group)) for group in identity.groups()] == [2, 1]
     assert len(identity.predecessors) == 1
     with closing(sqlite3.connect(folder / "identity" / "register.db")) as db:
         assert db.execute("SELECT grp, uses_left FROM tickets").fetchall() == [("legal", 3)]
-    for name, zone in ((".", b"UTC"), ("legal/up", b"Europe/Berlin")):
+    assert export.states.keys() == STATES.keys()
+    for name, zone in STATES.items():
         state = ClientState(folder / "state" / name)
-        assert (state.get("timezone"), state.get("ticket")) == (zone, b"TICKET")
+        assert (state.get("timezone"), state.get("ticket")) == (zone.encode(), b"TICKET")
         assert state.get("receipt_serial") is None
         assert state.newest_parcel() == 0
         state.close()
-    for path in (folder / "identity").iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    for path in (folder / "identity").rglob("*"):
+        assert path.is_dir() or stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert stat.S_IMODE((folder / "identity").stat().st_mode) == 0o700
     assert not list(folder.rglob(".*"))
 
 
@@ -107,6 +113,19 @@ def test_a_register_that_is_written_to_meanwhile_is_copied_as_of_one_moment(fold
     for name, count in (("new", [3]), ("newer", [2, 1])):
         with closing(sqlite3.connect(folder / name / "identity" / "register.db")) as db:
             assert [row[0] for row in db.execute("SELECT uses_left FROM tickets ORDER BY issued_s, rowid")] == count
+
+
+def test_keys_of_clients_that_a_tier_runs_for_devices_come_back_where_the_tier_has_none_itself(folder: Path) -> None:
+    tier = a_tier(folder / "old")
+    for path in (tier / "identity").iterdir():
+        if path.is_file():
+            path.unlink()
+    export = exported(tier)
+    assert {name.rpartition("/")[0] for name in export.files} == {DEVICE}
+    recovered(export, folder / "new")
+    assert exported(folder / "new").files == export.files
+    with pytest.raises(UserError, match="there is an identity already"):
+        recovered(export, folder / "new")
 
 
 def test_a_tier_without_an_identity_has_nothing_to_export(folder: Path) -> None:

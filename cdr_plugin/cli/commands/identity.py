@@ -64,7 +64,8 @@ def _one(context: Context) -> TierConfig:
 
 
 def _has_identity(tier: TierConfig) -> bool:
-    return bool(tier.source or tier.store or (tier.identity / "identity.key").exists() or tier.reduce.methods)
+    agentless = tier.receive is not None and tier.receive.agentless
+    return bool(tier.source or tier.store or tier.reduce.methods or agentless)
 
 
 # --- show ---
