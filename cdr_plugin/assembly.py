@@ -93,7 +93,8 @@ def top_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Repo
             format=tier.store.format,
             repository=tier.store.repository_of(group),
             options=repository_options(tier.store, group, tier.state / group / "repository", reporter),
-            plugins=limited,
+            plugins=plugins.limited(own.limit) if own is not None and own.limit else limited,
+            quota=own.quota if own is not None else None,
         )
 
 

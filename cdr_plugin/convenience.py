@@ -113,6 +113,20 @@ def caring(tier: TierConfig, plugins: Plugins) -> Convenience:
     return Convenience(plugins, tier.store.when, (), tier.state)
 
 
+def receiving_by_group(tier: TierConfig, plugins: Plugins) -> dict[str, Convenience]:
+    """``receive.when`` under the name ``""``, and those of the groups that have a ``when`` of their own."""
+    found = {"": receiving(tier, plugins)}
+    for name, group in tier.groups.items():
+        if group.when is not None and tier.receive is not None:
+            found[name] = Convenience(plugins, group.when, group.inbox or tier.receive.inbox, tier.state)
+    return found
+
+
+def received(group: str) -> str:
+    """What a tier does for one group, as its state names it; for ``""`` as a whole."""
+    return f"{RECEIVED} of {group}" if group else RECEIVED
+
+
 class _Question:
     """One condition, asked in a thread that nobody needs to wait for."""
 

@@ -16,6 +16,10 @@ def _replicates(tier: TierConfig) -> bool:
     return tier.forward is not None and tier.forward.mode == "all" and len(tier.forward.to) > 1
 
 
+def _any_group(tier: TierConfig, key: str) -> bool:
+    return any(getattr(group, key) is not None for group in tier.groups.values())
+
+
 def _release(tier: TierConfig) -> str:
     return tier.forward.release if tier.forward else "committed"
 
@@ -38,10 +42,10 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("reduce.methods of an intermediate tier", lambda t: not t.source and t.forward and t.reduce.methods),
     ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),
     ("reduce.methods of a top tier", lambda t: t.store and t.reduce.methods),
-    ("group.NAME.when", lambda t: any(group.when for group in t.groups.values())),
-    ("group.NAME.limit", lambda t: any(group.limit for group in t.groups.values())),
+    ("group.NAME.when of a tier that stores nothing", lambda t: not t.store and _any_group(t, "when")),
+    ("group.NAME.limit of a tier that stores nothing", lambda t: not t.store and _any_group(t, "limit")),
     ("group.NAME.retain", lambda t: any(group.retain for group in t.groups.values())),
-    ("group.NAME.quota", lambda t: any(group.quota for group in t.groups.values())),
+    ("group.NAME.quota of a tier that stores nothing", lambda t: not t.store and _any_group(t, "quota")),
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),
     ("policy = 'inherit' of a tier that is no client", lambda t: t.policy != "own" and not t.source),

@@ -73,7 +73,9 @@ def _whens(tier: TierConfig) -> Iterator[tuple[JobKind, Mapping[str, Any]]]:
     if tier.source is not None:
         yield JobKind.BACKUP, tier.source.when
     if tier.receive is not None:
-        yield JobKind.RECEIVE, tier.receive.when
+        # Groups with conditions of their own: 'cdr receive' asks them, each for itself.
+        has_own = any(group.when is not None for group in tier.groups.values())
+        yield JobKind.RECEIVE, {} if has_own else tier.receive.when
     if tier.forward is not None:
         yield JobKind.SEND, tier.forward.when
 

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cdr_plugin.cli.care_status import CareStatus, care_of_group, moment_of
-from cdr_plugin.convenience import RECEIVED, SENT, Convenience, last_done_s, receiving, sending
+from cdr_plugin.convenience import RECEIVED, SENT, Convenience, last_done_s, received, receiving_by_group, sending
 from cdr_plugin.errors import CdrError, FormatError
 from cdr_plugin.identity.exported import last_export
 from cdr_plugin.model.times import parse_time
@@ -99,7 +99,8 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
         if config.store is not None:
             found["inbox_unknown_bytes"] = _unknown_bytes(context, config, inboxes)
         if any(not name.endswith("/head") for name, _ in inboxes):
-            _wait(found, "'cdr receive'", receiving(config, context.plugins), done.get(RECEIVED))
+            for group, policy in receiving_by_group(config, context.plugins).items():
+                _wait(found, "'cdr receive'", policy, done.get(received(group)))
 
 
 def _wait(found: dict[str, Any], command: str, policy: Convenience, done_s: float | None) -> None:
@@ -118,7 +119,7 @@ def _last_done(config: TierConfig) -> dict[str, float | None]:
 
     state = tier_state(config)
     try:
-        return {what: last_done_s(state, what) for what in (SENT, RECEIVED)}
+        return {what: last_done_s(state, what) for what in (SENT, RECEIVED, *map(received, config.groups))}
     finally:
         state.close()
 
@@ -132,6 +133,7 @@ def _client(context: Context, config: TierConfig, found: dict[str, Any]) -> None
     client = client_tier(config, context.plugins)
     segments, waiting = client.state.queue()
     found["queue"] = {"segments": segments, "bytes": waiting}
+    found["waiting_for"] = _joined(found["waiting_for"], (client.state.get("notice") or b"").decode())
     found["clients"].append(_row_of(client, found["last_sent"]))
 
 
@@ -193,14 +195,20 @@ def _look_at_top(context: Context, config: TierConfig, found: dict[str, Any]) ->
 
 
 def _clients_of_group(top: TopTier, care: CareStatus) -> Iterator[dict[str, Any]]:
+    from cdr_plugin.top.usage import Usage
+
     top.require_identity()
     for client in top.register.clients(top.group):
         versions = top.state.client(client.fingerprint).versions()
         settled = max((v.number for v in versions if v.state in _SETTLED), default=0)
         shown = [v for v in versions if v.number >= settled]
         row = _client_row(client.name, client.group, shown, top.name, care.verified_of(client.fingerprint))
+        usage = Usage(top.state, client)
         yield {
             **row,
+            "delivered_bytes": usage.delivered,
+            "quota": top.quota,
+            "warning": usage.warning,
             "last_receipt": None,
             "last_contact": None,
             "enrolled": moment_of(client.enrolled_s),

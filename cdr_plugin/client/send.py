@@ -19,6 +19,7 @@ from cdr_plugin.client.adoption import take_baseline
 from cdr_plugin.client.answers import answer_wanted
 from cdr_plugin.client.back_pressure import BackPressure
 from cdr_plugin.client.catalogs import remove_old_catalogs
+from cdr_plugin.client.notices import read_notices
 from cdr_plugin.client.policy import adopt_policies
 from cdr_plugin.client.receipts import apply_receipt, read_receipt_in
 from cdr_plugin.client.resealing import reseal_waiting
@@ -206,6 +207,7 @@ class Sender:
         if newest is not None:
             apply_receipt(self._client, newest, self._reporter)
         read_standings(self._client, self._storages.values(), self._folder, self._reporter)
+        read_notices(self._client, self._storages.values(), self._folder, self._reporter)
         adopt_policies(self._client, self._storages.values(), self._folder, self._reporter)
         read_verified_in(self._client, self._storages.values(), self._folder, self._reporter)
 

@@ -10,6 +10,7 @@
     answers/FOLDER/verified
     answers/FOLDER/enrolment
     answers/FOLDER/policy
+    answers/FOLDER/notice               one line for the client's user
     answers/FOLDER/keys                 the keys of the tier that answers, after it changed one
     answers/FOLDER/baseline             manifest of what an adoption gives the client
     answers/FOLDER/baseline-NUMBER      its parts: 8 hex digits
@@ -38,7 +39,7 @@ NOTES = "notes"
 _NAME = re.compile(
     r"clients/(?P<client>[0-9a-f]{32})/"
     r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
-    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|verified|enrolment|policy|baseline|keys)"
+    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|verified|enrolment|policy|notice|baseline|keys)"
     r"|answers/(?P<given>[0-9a-f]{32})/baseline-(?P<part>[0-9a-f]{8})",
     re.ASCII,
 ).fullmatch
@@ -52,6 +53,7 @@ class Answer(StrEnum):
     VERIFIED = "verified"
     ENROLMENT = "enrolment"
     POLICY = "policy"
+    NOTICE = "notice"
     BASELINE = "baseline"
     KEYS = "keys"
 

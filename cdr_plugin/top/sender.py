@@ -31,6 +31,7 @@ from cdr_plugin.top.intake import (
 )
 from cdr_plugin.top.intake import Subject as SubjectChanges
 from cdr_plugin.top.quarantine import Quarantine
+from cdr_plugin.top.quota import within
 from cdr_plugin.top.state import ClientRows, VersionState
 from cdr_plugin.top.subject import Pass, Subject
 
@@ -91,7 +92,8 @@ class SenderPass:
 
     def run(self) -> bool:
         """Whether all was done before the lock's time was up, and while there was room for what is passed on."""
-        todo = self._without_replays(self._job.arrivals)
+        fresh = self._without_replays(self._job.arrivals)
+        todo = within(self._top, self._sender, fresh, self._inboxes, self._job.homes, self._reporter)
         with read_ahead(self._intake().events(todo)) as events:
             for event in events:
                 self._apply(event)
@@ -248,6 +250,7 @@ class SenderPass:
         self._pass.onward.checkpoint()
         for subject in subjects:  # before the sender's: what says that a segment was taken
             subject.rows.checkpoint()
+            subject.usage.save()
         self._rows.checkpoint()
         self._write_answers(subjects, final=final)
         for arrival in self._deletable:

@@ -29,6 +29,7 @@ from cdr_plugin.top.rebuild import rebuild
 from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.state import ClientRows, data_ids
 from cdr_plugin.top.tier import TopTier
+from cdr_plugin.top.usage import Usage
 from cdr_plugin.top.verify import Delta, VerifiedBlob, Verifier
 
 BLOB_COST_BYTES = 512
@@ -63,14 +64,18 @@ class Subject:
         self._trees = trees
         self._verifier = pass_.verifier()
         self._deltas = Deltas(pass_.repo, rows, trees, self._verifier, asks=pass_.top.is_end)
+        self.usage = Usage(pass_.top.state, client)
         if rows.is_new():
             rebuild(pass_.repo, rows, client, pass_.reporter)
+            if rows.versions():
+                self.usage.lose()
 
     # --- what came ---
 
     def store(self, blobs: Sequence[VerifiedBlob | Delta], stored: Callable[[int], None]) -> None:
         """Store what can be verified, and pass it on; ``stored`` is told the cost of each."""
         for found in blobs:
+            self.usage.add(len(found.payload.data))
             blob = self._deltas.decode(found) if isinstance(found, Delta) else found
             if blob is not None:
                 stored(self._store_one(blob))
@@ -135,6 +140,9 @@ class Subject:
             facts = {"client": version.client, "version": version.number, "snapshot_id": version.snapshot_id}
             for problem in self._pass.top.plugins.emit(Happening("version-stored", self._pass.top.name, facts)):
                 self._pass.reporter.note(problem)
+        warning = self.usage.versions_committed([version.number for version in committed])
+        if warning:
+            self._pass.reporter.error(f"client {self.client.name}", "receive", warning)
         if committed:
             self._end_adoption(committed[-1].time)
 

@@ -45,6 +45,8 @@ class TopTier:
     repository: str
     options: RepositoryOptions
     plugins: Plugins
+    quota: int | None = None
+    """The most bytes that each client may have stored, as delivered."""
 
     @cached_property
     def identity(self) -> Identity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from itertools import chain
@@ -15,10 +16,12 @@ from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.work import each, every
 from cdr_plugin.config import TierConfig
 from cdr_plugin.contracts import Verdict
-from cdr_plugin.convenience import RECEIVED, last_done_s, note_done, receiving
+from cdr_plugin.convenience import last_done_s, note_done, received, receiving_by_group
 from cdr_plugin.errors import NotConvenientError, RemoteError
 from cdr_plugin.intermediate.objects import Moved
 from cdr_plugin.parcel.naming import CLIENTS
+from cdr_plugin.tier_state import TierState
+from cdr_plugin.top.quota import recount
 from cdr_plugin.top.receive import receive
 from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.room import post_room
@@ -63,16 +66,29 @@ def run(context: Context) -> int:
 def _one(
     context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved, collected: Collected
 ) -> int:
-    policy = receiving(config, context.plugins)
     with closing(tier_state(config)) as state:
-        verdict = Verdict(True) if context.options.now else policy.ask(last_done_s(state, RECEIVED))
-        if not verdict.convenient:
-            collected.waiting.append(verdict.reason)
-            context.output.note(f"{config.name}: {verdict.reason}")
-            return NotConvenientError.exit_code if _has_arrivals(context, config) else 0
-        code = _receive(context, config, stored, passed_on, collected)
-        note_done(state, RECEIVED, time.time())
-    return code
+        verdicts = _verdicts(context, config, state)
+        for group, verdict in verdicts.items():
+            if not verdict.convenient:
+                collected.waiting.append(verdict.reason)
+                context.output.note(f"{config.name}{f', group {group}' if group else ''}: {verdict.reason}")
+        code = 0
+        if any(verdict.convenient for verdict in verdicts.values()):
+            code = _receive(context, config, stored, passed_on, collected, verdicts)
+            for group, verdict in verdicts.items():
+                if verdict.convenient:
+                    note_done(state, received(group), time.time())
+        if code or all(verdict.convenient for verdict in verdicts.values()):
+            return code
+        return NotConvenientError.exit_code if _has_arrivals(context, config) else 0
+
+
+def _verdicts(context: Context, config: TierConfig, state: TierState) -> dict[str, Verdict]:
+    """Of the tier (``""``), and of each group with a ``when`` of its own."""
+    return {
+        group: Verdict(True) if context.options.now else policy.ask(last_done_s(state, received(group)))
+        for group, policy in receiving_by_group(config, context.plugins).items()
+    }
 
 
 def _has_arrivals(context: Context, config: TierConfig) -> bool:
@@ -90,14 +106,26 @@ def _has_arrivals(context: Context, config: TierConfig) -> bool:
 
 
 def _receive(
-    context: Context, config: TierConfig, stored: ReceiveResult, passed_on: Moved, collected: Collected
+    context: Context,
+    config: TierConfig,
+    stored: ReceiveResult,
+    passed_on: Moved,
+    collected: Collected,
+    verdicts: Mapping[str, Verdict],
 ) -> int:
-    first = list(collecting(context, config, collected))
+    """For the groups for which it is convenient, and what is not of one group when it is for the tier."""
+    as_a_whole = verdicts[""]
+    first = list(collecting(context, config, collected)) if as_a_whole.convenient else []
     if config.store is None:
         return every(context, "receive", [*first, (config.name, partial(_take, context, config, passed_on))])
     tops = top_tiers(context.config, config, context.plugins, context.output)
-    jobs = [(f"{top.name}, group {top.group}", partial(_store, context, config, top, stored)) for top in tops]
-    return every(context, "receive", [*first, *jobs, *settling(context, config, collected)])
+    jobs = [
+        (f"{top.name}, group {top.group}", partial(_store, context, config, top, stored))
+        for top in tops
+        if verdicts.get(top.group, as_a_whole).convenient
+    ]
+    last = settling(context, config, collected) if as_a_whole.convenient else []
+    return every(context, "receive", [*first, *jobs, *last])
 
 
 def _take(context: Context, config: TierConfig, passed_on: Moved) -> int:
@@ -113,6 +141,7 @@ def _store(context: Context, config: TierConfig, top: TopTier, stored: ReceiveRe
     """Take in what came for one group, and say how much room there is now."""
     assert config.receive is not None
     with closing(top):
+        recount(top)
         result = receive(top, context.output)
         post_room(top, config.receive.max_size, context.output)
     stored.add(result)

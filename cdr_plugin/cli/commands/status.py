@@ -89,11 +89,20 @@ def _show(context: Context, tier: dict[str, Any]) -> None:
         headers = ("  client", "group", "version", "state", "made", "last contact")
         context.output.line(format_table(headers, rows))
     for client in tier["clients"]:
+        for text in _usage(client):
+            context.output.line(f"  {client['name']}: {text}")
         if client.get("resting_bytes"):
             context.output.line(
                 f"  {client['name']}: {client['resting_segments']} segments, {format_bytes(client['resting_bytes'])}, "
                 "can only be sent again from the source as it is now"
             )
+
+
+def _usage(client: dict[str, Any]) -> Iterator[str]:
+    if client.get("quota") is not None:
+        yield f"{format_bytes(client['delivered_bytes'])} of its quota of {format_bytes(client['quota'])}"
+    if client.get("warning"):
+        yield client["warning"]
 
 
 def _inbox(tier: dict[str, Any]) -> str:
