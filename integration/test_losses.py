@@ -292,6 +292,26 @@ def test_a_client_that_is_lost_goes_on_under_a_new_name(hierarchy: Hierarchy, al
     assert_well(hierarchy, anew, versions=2)
 
 
+def test_a_client_that_is_lost_with_its_keys_goes_on_under_its_name_by_the_operators_word(
+    hierarchy: Hierarchy, alice: Shell
+) -> None:
+    lose(alice.folder / "state", alice.folder / "identity")
+    alice.cdr("init")
+    hierarchy.enroll(alice)
+    new = alice.json("identity", "show")["tiers"][0]["fingerprint"]
+    alice.cdr("send")
+    hierarchy.branch.cdr("receive")
+    hierarchy.branch.cdr("send")
+    assert "taken" in hierarchy.hq.cdr("receive").err
+    hierarchy.hq.cdr("clients", "rekey", "alice", new[:16])
+    hierarchy.hq.cdr("adopt", "alice")
+    hierarchy.branch.cdr("send")
+    alice.cdr("adopt")
+    made = alice.json("backup")
+    assert (made["version"], made["data_blobs"]) == (2, 0)
+    assert_well(hierarchy, alice, versions=3)
+
+
 @pytest.mark.parametrize("adopts", [False, True])
 def test_a_client_comes_back_from_its_export_and_goes_on_with_its_next_number(
     hierarchy: Hierarchy, alice: Shell, adopts: bool

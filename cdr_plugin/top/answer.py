@@ -39,6 +39,11 @@ _STATES = {
 }
 
 
+def answered_fact(client: Client) -> str:
+    """The name in the tier's state for the serial of the newest head of a client that a receipt has answered."""
+    return f"answered:{client.fingerprint.hex()}"
+
+
 class Answerer:
     """Writes receipts to one sender into those of the inboxes that are its ``homes``: about itself, and, where it
     is a tier, about each client for which it speaks."""
@@ -74,7 +79,7 @@ class Answerer:
         parcels = [self._parcel(segments, parcel, present) for parcel in (head.parcels if head else ())]
         count = self._put(self._sender, versions, parcels)
         if head is not None and final and not self._waits and not self._inboxes.failures:
-            self._top.state.put({f"answered:{self._sender.fingerprint.hex()}": str(head.serial)})
+            self._top.state.put({answered_fact(self._sender): str(head.serial)})
         return count
 
     def write_about(self, client: Client, versions: ClientRows) -> int:

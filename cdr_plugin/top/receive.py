@@ -18,6 +18,7 @@ from cdr_plugin.identity.register import ClientState as Registered
 from cdr_plugin.parcel.head import Head, read_head
 from cdr_plugin.parcel.naming import folder_id, head_name
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.answer import answered_fact
 from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
 from cdr_plugin.top.intake import Arrival
@@ -129,7 +130,7 @@ def _must_answer(top: TopTier, job: Work) -> bool:
 
 def _answered(top: TopTier, client: Client) -> int:
     """Serial of the newest head that a receipt has answered; older ones are replays."""
-    return int(top.state.get(f"answered:{client.fingerprint.hex()}") or b"0")
+    return int(top.state.get(answered_fact(client)) or b"0")
 
 
 def _head(

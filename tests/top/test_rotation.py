@@ -156,6 +156,20 @@ def test_a_client_that_was_away_during_many_rotations_follows_the_whole_line(wor
     assert_goes_on(world)
 
 
+def test_a_receipt_that_was_not_read_before_the_rotation_is_written_anew(world: Hierarchy) -> None:
+    world.backup()
+    for phase in world.phases[1:5]:
+        phase()
+    rotate_signing(world)
+    world.receive()
+    world.branch_send()
+    reporter = Recorder()
+    world.send(reporter)
+    assert reporter.errors == []
+    assert world.committed().keys() == {1, 2}
+    world.assert_settled()
+
+
 def test_nothing_is_said_of_keys_that_were_never_replaced(world: Hierarchy) -> None:
     world.backup()
     world.deliver()

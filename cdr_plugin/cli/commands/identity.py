@@ -150,7 +150,7 @@ def _rotate(context: Context) -> None:
     if tier.receive is None:
         raise UserError(
             f"tier {tier.name}: nobody seals to a client but the tier above, which learns its keys by enrolment; "
-            "'cdr enroll' with a new ticket tells it new ones"
+            "new ones take a new identity, a new ticket, and 'cdr clients rekey' there"
         )
     if options.signing and options.drop_old:
         raise UserError("--drop-old makes no new key; rotate first, and drop when what was under way has arrived")
