@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdr_plugin.config.places import same_place
 from cdr_plugin.errors import ConfigError
 from cdr_plugin.unbuilt import refuse_unbuilt
 
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from cdr_plugin.contracts import RepositoryOptions
     from cdr_plugin.intermediate.tier import IntermediateTier
     from cdr_plugin.plugins import Plugins
+    from cdr_plugin.reducing.tier import ReducingTier
+    from cdr_plugin.reducing.uplink import Uplink
     from cdr_plugin.reporter import Reporter
     from cdr_plugin.tier_state import TierState
     from cdr_plugin.top.tier import TopTier
@@ -98,6 +103,79 @@ def top_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Repo
         )
 
 
+def receiving_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[TopTier]:
+    """What a tier is for each of its groups, where it opens what it takes; none for one that moves it unopened."""
+    if tier.store is not None:
+        yield from top_tiers(config, tier, plugins, reporter)
+    elif is_reducing(tier, plugins):
+        yield from reducing_tiers(config, tier, plugins, reporter)
+
+
+def is_reducing(tier: TierConfig, plugins: Plugins) -> bool:
+    """Does a tier that receives and forwards open what it passes on? It does where one of its methods has
+    something to do there; ConfigError for methods that have not."""
+    if tier.receive is None or tier.forward is None or tier.source is not None or not tier.reduce.methods:
+        return False
+    for name in tier.reduce.methods:
+        settings = tier.reduce.settings.get(name, {})
+        if plugins.reduction_method(name).reducer(settings) is None:
+            raise ConfigError(f"tier {tier.name}: the method {name!r} does nothing at a tier that passes on; remove it")
+    return True
+
+
+def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[ReducingTier]:
+    """One per group of an intermediate tier with reduction methods, as ``top_tiers``."""
+    from cdr_plugin.contracts import RepositoryOptions
+    from cdr_plugin.reducing.tier import ReducingTier, retained_password
+
+    if tier.receive is None or tier.forward is None:
+        raise ConfigError(f"tier {tier.name}: an intermediate tier needs both 'receive' and 'forward'")
+    refuse_unbuilt(tier)
+    for group in groups_of(config, tier):
+        own, folder = tier.groups.get(group), tier.state / group
+        password = partial(retained_password, tier.identity, group)
+        retain = own.retain if own is not None and own.retain is not None else tier.receive.retain
+        yield ReducingTier(
+            name=tier.name,
+            group=group,
+            state_folder=folder,
+            identity_folder=tier.identity,
+            inboxes=own.inbox if own is not None and own.inbox else tier.receive.inbox,
+            format="restic",
+            repository=str(folder / "retained"),
+            options=RepositoryOptions(password=password, state=folder / "repository", reporter=reporter),
+            plugins=plugins.limited(tier.receive.limit),
+            uplinks=list(_uplinks(tier, group, plugins)),
+            methods=tier.reduce.methods,
+            method_settings=tier.reduce.settings,
+            retain_s=retain.for_s,
+            retain_bytes=retain.max_size,
+        )
+
+
+def _uplinks(tier: TierConfig, group: str, plugins: Plugins) -> Iterator[Uplink]:
+    """One, or with ``forward.mode = "all"`` one for each storage: different hierarchies."""
+    from cdr_plugin.reducing.uplink import Uplink
+
+    assert tier.forward is not None
+    urls, several = tier.forward.to, tier.forward.mode == "all" and len(tier.forward.to) > 1
+    for places in [urls[at : at + 1] for at in range(len(urls))] if several else [urls]:
+        name = f"up-{sha256(same_place(places[0]).encode()).hexdigest()[:8]}" if several else "up"
+        folder = tier.state / group / name
+        yield Uplink(
+            name=tier.name,
+            state_folder=folder,
+            identity_folder=tier.identity,
+            spool=folder / "spool",
+            to=places[0],
+            also_to=places[1:],
+            methods=(),
+            plugins=plugins.limited(tier.forward.limit),
+            group=group,
+            spool_limit=tier.spool.max_size,
+        )
+
+
 def tier_state(config: TierConfig) -> TierState:
     """What a tier remembers as a whole: when it last sent and received. To be closed."""
     from cdr_plugin.tier_state import TierState
@@ -140,6 +218,11 @@ def repository_options(store: StoreConfig, group: str, state: Path, reporter: Re
 def client_facts(zone: str, stated: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a client says of itself when it enrols; ``stated``: what its configuration adds."""
     return {**(stated or {}), "host": platform.node()[:255], "system": platform.system()[:255], "timezone": zone}
+
+
+def tier_facts() -> dict[str, str]:
+    """What a tier states of itself when it enrols above."""
+    return {"host": platform.node()[:255], "system": platform.system()[:255]}
 
 
 def own_folders(config: Config, plugins: Plugins) -> list[Path]:

@@ -152,6 +152,20 @@ class Decoder(ABC):
         return ()
 
 
+class Reducer(ABC):
+    """Reduces what a tier passes on of the blobs that it has verified. Serves one pass at a time."""
+
+    @abstractmethod
+    def reduce(self, payload: Payload, *, is_known: bool) -> Payload | None:
+        """What goes up in place of ``payload``, an encoding of the same blob; None: nothing, and the tier attests
+        that its client delivered the blob.
+
+        ``is_known``: the tiers above have the blob, or it is on its way to them. What they do not know travels in
+        any case: for None then, as it came. Whoever stores it checks its SHA-256, so that a method which
+        gets it wrong costs a resend.
+        """
+
+
 class ReductionMethod(ABC):
     """A way to reduce data. Payloads name it as ``name/version``; both outlive the plugin."""
 
@@ -181,6 +195,10 @@ class ReductionMethod(ABC):
 
     def decoder(self) -> Decoder | None:
         """A decoder for what ``encoder`` made; None only where that is None too."""
+        return None
+
+    def reducer(self, settings: Settings) -> Reducer | None:
+        """What an intermediate tier does with blobs on their way up; None: this method does nothing there."""
         return None
 
 

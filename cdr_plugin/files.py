@@ -54,6 +54,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def folder_bytes(folder: Path) -> int:
+    """Sizes of all files below ``folder`` together; what vanishes meanwhile does not count."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what a crash left; only for the one process that writes into ``folder``."""
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):

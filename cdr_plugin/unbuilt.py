@@ -30,21 +30,36 @@ def _folders(tier: TierConfig) -> list[str]:
 
 def _is_local(url: str) -> bool:
     return scheme_of(url) == "file"
+def _reduces(tier: TierConfig) -> bool:
+    """An intermediate tier that opens what it passes on, and keeps it for a while."""
+    return bool(tier.receive and tier.forward and not tier.source and tier.reduce.methods)
+
+
+def _moves(tier: TierConfig) -> bool:
+    return bool(tier.receive and tier.forward and not _reduces(tier))
+
+
+def _is_two(tier: TierConfig) -> bool:
+    return bool(tier.receive and tier.source and "commonality" in tier.reduce.methods)
+
+
+def _retains(tier: TierConfig) -> bool:
+    return bool(tier.receive and tier.receive.retain != RetainConfig())
 
 
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("spool.max_size of a top tier", lambda t: t.store and not t.source and t.spool.max_size),
-    ("forward.mode = 'all' of a tier that receives", lambda t: t.receive and _replicates(t)),
-    ("forward.release = 'stored' of a tier that opens nothing", lambda t: not t.source and _release(t) == "stored"),
+    ("forward.mode = 'all' of a tier that moves segments unopened", lambda t: _moves(t) and _replicates(t)),
+    ("receive together with source and reduce.methods = ['commonality']", _is_two),
+    ("forward.release = 'stored' of a tier that receives", lambda t: not t.source and _release(t) == "stored"),
     ("receive.layout other than 'per-client'", lambda t: t.receive and t.receive.layout != "per-client"),
-    ("receive.retain", lambda t: t.receive and t.receive.retain != RetainConfig()),
+    ("receive.retain of a tier that keeps nothing", lambda t: t.receive and not _reduces(t) and _retains(t)),
     ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
-    ("reduce.methods of an intermediate tier", lambda t: not t.source and t.forward and t.reduce.methods),
     ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),
     ("reduce.methods of a top tier", lambda t: t.store and t.reduce.methods),
     ("group.NAME.when of a tier that stores nothing", lambda t: not t.store and _any_group(t, "when")),
     ("group.NAME.limit of a tier that stores nothing", lambda t: not t.store and _any_group(t, "limit")),
-    ("group.NAME.retain", lambda t: any(group.retain for group in t.groups.values())),
+    ("group.NAME.retain of a tier that keeps nothing", lambda t: not _reduces(t) and _any_group(t, "retain")),
     ("group.NAME.quota of a tier that stores nothing", lambda t: not t.store and _any_group(t, "quota")),
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),

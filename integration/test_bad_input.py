@@ -334,7 +334,8 @@ def test_a_full_disk_loses_nothing(hierarchy: Hierarchy, place: str) -> None:
     with tmpfs(hierarchy.folder / FULL[place], "6m"):
         said = _until_full(hierarchy, alice)
         assert said.code == 75
-        assert "No space left" in said.error or "full" in said.error
+        (line,) = said.err.splitlines()
+        assert "No space left" in line or "full" in line
     alice.cdr("backup")
     hierarchy.deliver()
     hierarchy.repository().check()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cdr_plugin.assembly import groups_of, repository_options
+from cdr_plugin.assembly import groups_of, is_reducing, reducing_tiers, repository_options
 from cdr_plugin.contracts import Repository, RepositoryReader, StoredVersion
 from cdr_plugin.errors import UserError
 from cdr_plugin.model.blobs import BlobId, BlobType
@@ -45,7 +45,8 @@ def repositories_to_open(context: Context) -> Iterator[tuple[str, Callable[[], R
         return
     stores = [tier for tier in context.tiers if tier.store is not None]
     if not stores:
-        raise UserError("no repository: name one with -r LOCATION, or a configuration with a top tier (-c, -T)")
+        yield from _retained_to_open(context)
+        return
     for tier in stores:
         assert tier.store is not None
         for group in groups_of(context.config, tier):
@@ -54,6 +55,17 @@ def repositories_to_open(context: Context) -> Iterator[tuple[str, Callable[[], R
                 format_ = context.plugins.repository_format(tier.store.format)
                 location = tier.store.repository_of(group)
                 yield location, partial(format_.open, location, adjusted(options, given))
+
+
+def _retained_to_open(context: Context) -> Iterator[tuple[str, Callable[[], Repository]]]:
+    """Without a top tier among those chosen: the versions that intermediate tiers keep."""
+    tiers = [tier for tier in context.tiers if is_reducing(tier, context.plugins)]
+    if not tiers:
+        raise UserError("no repository: name one with -r LOCATION, or a configuration with a top tier (-c, -T)")
+    for config in tiers:
+        for tier in reducing_tiers(context.config, config, context.plugins, context.output):
+            if context.options.group in (None, tier.group):
+                yield tier.repository, tier.open_repository
 
 
 def open_one_repository(context: Context) -> Repository:

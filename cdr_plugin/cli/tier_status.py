@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cdr_plugin.cli.care_status import CareStatus, care_of_group, moment_of
 from cdr_plugin.convenience import RECEIVED, SENT, Convenience, last_done_s, received, receiving_by_group, sending
 from cdr_plugin.errors import CdrError, FormatError
+from cdr_plugin.files import folder_bytes
 from cdr_plugin.identity.exported import last_export
 from cdr_plugin.model.times import parse_time
 
@@ -90,8 +93,8 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
         found["clients"] += _agentless(context, config)
     if found["queue"]["segments"]:
         _wait(found, "'cdr send'", sending(config, context.plugins), done.get(SENT))
-    if config.store is not None:
-        _look_at_top(context, config, found)
+    if config.receive is not None:
+        _look_below(context, config, found)
     if config.receive is not None:  # last, since an inbox that is out of reach ends it
         found["inbox_limit"] = config.receive.max_size
         inboxes = list(_inboxes(context.plugins, config))
@@ -176,16 +179,16 @@ class _Above:
         self._client = client
 
     def __str__(self) -> str:
-        return self._client.ticket.tiers[-1].name
+        return self._client.ticket.tiers[0].name
 
 
-# --- clients, seen from the top ---
+# --- clients, seen from a tier that knows them ---
 
 
-def _look_at_top(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
-    from cdr_plugin.assembly import top_tiers
+def _look_below(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
+    from cdr_plugin.assembly import receiving_tiers
 
-    for top in top_tiers(context.config, config, context.plugins, context.output):
+    for top in receiving_tiers(context.config, config, context.plugins, context.output):
         try:
             care = care_of_group(top)
             found["care"].append(care.fields)
@@ -195,11 +198,14 @@ def _look_at_top(context: Context, config: TierConfig, found: dict[str, Any]) ->
 
 
 def _clients_of_group(top: TopTier, care: CareStatus) -> Iterator[dict[str, Any]]:
+    from cdr_plugin.identity.register import SenderKind
     from cdr_plugin.top.usage import Usage
 
     top.require_identity()
     for client in top.register.clients(top.group):
-        versions = top.state.client(client.fingerprint).versions()
+        if client.kind is not SenderKind.CLIENT:
+            continue
+        versions = top.versions_told(client, top.state.client(client.fingerprint).versions())
         settled = max((v.number for v in versions if v.state in _SETTLED), default=0)
         shown = [v for v in versions if v.number >= settled]
         row = _client_row(client.name, client.group, shown, top.name, care.verified_of(client.fingerprint))
@@ -255,16 +261,25 @@ def version_fields(version: Version, above: object, verified: VerifiedTimes) -> 
 
 
 def _queue_of_intermediate(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
-    from cdr_plugin.assembly import intermediate_tier
+    from cdr_plugin.assembly import intermediate_tier, is_reducing, reducing_tiers
 
-    segments, waiting = intermediate_tier(config, context.plugins).queue()
-    found["queue"] = {"segments": segments, "bytes": waiting}
+    if not is_reducing(config, context.plugins):
+        segments, waiting = intermediate_tier(config, context.plugins).queue()
+        found["queue"] = {"segments": segments, "bytes": waiting}
+        return
+    for tier in reducing_tiers(context.config, config, context.plugins, context.output):
+        with closing(tier):
+            for uplink in tier.uplinks:
+                segments, waiting = uplink.state.queue()
+                found["queue"]["segments"] += segments
+                found["queue"]["bytes"] += waiting
+        found["retained_bytes"] += folder_bytes(Path(tier.repository))
 
 
 def _inboxes(plugins: Plugins, config: TierConfig) -> Iterator[tuple[str, int]]:
     """Names and sizes of what lies in the inboxes, of the tier and of its groups."""
     assert config.receive is not None
-    of_groups: Iterable[str] = chain(*(group.inbox for group in config.groups.values())) if config.store else ()
+    of_groups: Iterable[str] = chain(*(group.inbox for group in config.groups.values()))
     for url in dict.fromkeys((*config.receive.inbox, *of_groups)):
         with plugins.transport(url) as inbox:
             yield from ((info.name, info.size) for info in inbox.list("clients"))

@@ -23,7 +23,7 @@ from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, sync_folder
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.parcel.baseline import Addressee, Baseline, read_baseline, read_blob_part, read_facts_part
 from cdr_plugin.parcel.limits import MAX_BASELINE_PART_BYTES
-from cdr_plugin.parcel.naming import Answer, answer_name, baseline_part_name, folder_id
+from cdr_plugin.parcel.naming import Answer, answer_name, folder_id, part_name
 from cdr_plugin.reporter import Reporter
 
 _MAX_PART_OBJECT_BYTES = MAX_BASELINE_PART_BYTES + 64 * 1024
@@ -68,7 +68,7 @@ def take_baseline(client: ClientTier, storage: Transport, folder: str, reporter:
     ticket = client.ticket
     addressee = Addressee(
         client.identity.sealing_keys(ticket.group),
-        ticket.issuer,
+        ticket.top,
         client.identity.signing.public,
         ticket.group,
         time.time(),
@@ -125,7 +125,7 @@ class _Taking:
         return count
 
     def _get(self, number: int) -> bytes:
-        name = baseline_part_name(self._folder, number)
+        name = part_name(self._folder, Answer.BASELINE, number)
         try:
             return self._storage.get(name, 0, _MAX_PART_OBJECT_BYTES)
         except NotFoundError:

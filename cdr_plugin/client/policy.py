@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable
 
 from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
+from cdr_plugin.client.tier_keys import FormerKeyError, top_signer
 from cdr_plugin.config.adopted import Adopted, read_adopted, write_adopted
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import ConfigError, IntegrityError, NotFoundError, RemoteError
-from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES, Accept
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.identity.keys import VerifyKey
 from cdr_plugin.parcel.naming import Answer, answer_name
 from cdr_plugin.parcel.policy import PolicyDocument, read_policy
@@ -46,13 +46,7 @@ def adopt_policies(client: ClientTier, storages: Iterable[Transport], folder: st
 
 def _top_of(client: ClientTier) -> tuple[str, VerifyKey]:
     """Name and present key of the top tier. That of the tier that issued the ticket may have been replaced since."""
-    ticket = client.ticket
-    top = ticket.tiers[-1]
-    return top.name, ticket.issuer if len(ticket.tiers) == 1 else top.verify_key
-
-
-def _signer(client: ClientTier) -> VerifyKey | Accept:
-    return tier_signer(client) if len(client.ticket.tiers) == 1 else _top_of(client)[1]
+    return client.ticket.tiers[-1].name, client.ticket.top
 
 
 def _read_in(
@@ -65,7 +59,7 @@ def _read_in(
         return read_policy(
             storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
             keys=client.identity.sealing_keys(ticket.group),
-            tier=_signer(client),
+            tier=top_signer(client),
             client=client.identity.signing.public,
             group=ticket.group,
             now_s=time.time(),

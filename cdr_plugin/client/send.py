@@ -57,6 +57,11 @@ class SendResult:
     waiting_for: str = ""
     """What the rest waits for, where it was not convenient to go on."""
 
+    def add(self, other: SendResult) -> None:
+        for name in ("segments_sent", "bytes_sent", "segments_waiting", "bytes_waiting", "bytes_resumed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.waiting_for = "; ".join(filter(None, (self.waiting_for, other.waiting_for)))
+
 
 def send(
     client: ClientTier,
@@ -199,6 +204,13 @@ class Sender:
         self._each(self._take_baseline)
 
     def _read_receipts(self) -> None:
+        self._read_receipt()
+        read_standings(self._client, self._storages.values(), self._folder, self._reporter)
+        read_notices(self._client, self._storages.values(), self._folder, self._reporter)
+        adopt_policies(self._client, self._storages.values(), self._folder, self._reporter)
+        read_verified_in(self._client, self._storages.values(), self._folder, self._reporter)
+
+    def _read_receipt(self) -> None:
         """Each storage may hold one; the newest says all that matters."""
         read_keys_of_tier(self._client, self._storages.values(), self._folder, self._reporter)
         found: list[Receipt | None] = []
@@ -206,10 +218,6 @@ class Sender:
         newest = max((receipt for receipt in found if receipt is not None), key=lambda r: r.serial, default=None)
         if newest is not None:
             apply_receipt(self._client, newest, self._reporter)
-        read_standings(self._client, self._storages.values(), self._folder, self._reporter)
-        read_notices(self._client, self._storages.values(), self._folder, self._reporter)
-        adopt_policies(self._client, self._storages.values(), self._folder, self._reporter)
-        read_verified_in(self._client, self._storages.values(), self._folder, self._reporter)
 
     def _take_baseline(self, _: str, storage: Transport) -> None:
         """What the operator let us adopt, if anything; what is wrong with it does not stop the sending."""

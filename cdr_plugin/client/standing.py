@@ -20,7 +20,7 @@ from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.client.states import VersionState
 from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
+from cdr_plugin.client.tier_keys import FormerKeyError, top_signer
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import FormatError, IntegrityError, NotConvenientError, NotFoundError, RemoteError
 from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, storage_error, sync_folder
@@ -59,7 +59,7 @@ def _read_in(client: ClientTier, storage: Transport, folder: str, reporter: Repo
         standing = read_standing(
             storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
             keys=client.identity.sealing_keys(ticket.group),
-            tier=tier_signer(client),
+            tier=top_signer(client),
             client=client.identity.signing.public,
             group=ticket.group,
             now_s=time.time(),

@@ -68,10 +68,10 @@ class VersionRow:
 
 
 class ClientState(TierState):
-    """The state database of one client."""
+    """The state database of one client. ``more``: further tables, as SQL."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, _SCHEMA, _VERSION)
+    def __init__(self, folder: Path, more: str = "") -> None:
+        super().__init__(folder, _SCHEMA + more, _VERSION)
 
     @cached_property
     def holdings(self) -> Holdings:
@@ -109,12 +109,12 @@ class ClientState(TierState):
     def add_segment(self, parcel: int, index: int, size: int, sha256: bytes, keys: bytes) -> None:
         """Record a durable segment and the blobs that end in it; from now on they are known."""
         with self._db.transaction() as db:
-            _insert_segment(db, parcel, index, size, sha256, keys)
+            insert_segment(db, parcel, index, size, sha256, keys)
 
     def capture(self, parcel: int, index: int, size: int, sha256: bytes, keys: bytes, version: VersionRow) -> None:
         """Record the last segment, close the parcel and make the version the newest: one transaction."""
         with self._db.transaction() as db:
-            _insert_segment(db, parcel, index, size, sha256, keys)
+            insert_segment(db, parcel, index, size, sha256, keys)
             db.execute("UPDATE parcels SET closed=1 WHERE ord=?", (parcel,))
             db.execute(
                 "INSERT INTO versions (number, parcel, record, signature, hash, tree, time, state, places) "
@@ -326,7 +326,7 @@ class ClientState(TierState):
         return int(row[0]), int(row[1])
 
 
-def _insert_segment(db: Connection, parcel: int, index: int, size: int, sha256: bytes, keys: bytes) -> None:
+def insert_segment(db: Connection, parcel: int, index: int, size: int, sha256: bytes, keys: bytes) -> None:
     """What it holds is known from now on, and wanted no more; but for a blob that began in a segment which has
     been lost meanwhile."""
     torn = keys[:KEY_BYTES] if keys and _ends_in_loss(db, parcel) else b""

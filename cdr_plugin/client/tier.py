@@ -72,8 +72,16 @@ class ClientTier:
 
     @cached_property
     def state(self) -> ClientState:
+        self.require_state()
+        return self.new_state()
+
+    def require_state(self) -> None:
+        """NotEnrolledError, naming the next step, when ``cdr init`` has not been run here."""
         if not (self.state_folder / "state.db").exists():
             raise NotEnrolledError(f"client {self.name}: no state in {self.state_folder}; run 'cdr init'")
+
+    def new_state(self) -> ClientState:
+        """The state, made when it is not there."""
         return ClientState(self.state_folder)
 
     @cached_property
@@ -120,7 +128,7 @@ class ClientTier:
             Identity.create(self.identity_folder)
             made = True
         self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = ClientState(self.state_folder)
+        state = self.new_state()
         if state.get("timezone") is None:
             state.put({"timezone": zone})
             made = True

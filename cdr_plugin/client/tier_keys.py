@@ -48,6 +48,12 @@ def tier_signer(client: ClientTier) -> Accept:
     return accept
 
 
+def top_signer(client: ClientTier) -> VerifyKey | Accept:
+    """Who may sign for the tier that holds the repository. Where that is not the one above, a key that it has
+    replaced since is not known here, and what it says is a hint less."""
+    return tier_signer(client) if len(client.ticket.tiers) == 1 else client.ticket.top
+
+
 def _former(client: ClientTier) -> list[str]:
     return (client.state.get(FORMER) or b"").decode().splitlines()
 

@@ -16,9 +16,10 @@ from .schema import TierConfig
 
 
 def queues_of(tier: TierConfig) -> Iterator[TierConfig]:
-    """The tier itself, or a tier for each of its storages; loading has seen to it that their tickets match them."""
+    """The tier itself, or a tier for each of its storages; loading has seen to it that their tickets match them. A tier
+    that receives keeps its queues itself."""
     forward = tier.forward
-    if forward is None or tier.source is None or forward.mode != "all" or len(forward.to) == 1:
+    if forward is None or tier.receive is not None or forward.mode != "all" or len(forward.to) == 1:
         yield tier
         return
     for at, url in enumerate(forward.to):

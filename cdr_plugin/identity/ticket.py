@@ -122,6 +122,11 @@ class Ticket:
     def id(self) -> bytes:
         return ticket_id(self.secret)
 
+    @property
+    def top(self) -> VerifyKey:
+        """The key of the tier that holds the repository: it says what is there."""
+        return self.issuer if len(self.tiers) == 1 else self.tiers[-1].verify_key
+
 
 def ticket_id(secret: bytes) -> bytes:
     """8 bytes that name a ticket in registers and messages without telling its secret."""
@@ -182,6 +187,11 @@ def read_ticket(text: str, *, now_s: float) -> Ticket:
         abilities=tuple(body.abilities),
         issued_s=document.issued_s,
     )
+
+
+def ticket_group(text: str) -> str:
+    """The group that a ticket is for, whether or not it has expired; FormatError."""
+    return read_ticket(text, now_s=0).group
 
 
 def _anybody(key: VerifyKey) -> None:

@@ -6,35 +6,42 @@ storage in which it has changed last says how it reads below; what was seen in e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import NotFoundError
 from cdr_plugin.intermediate.objects import MAX_OBJECT_BYTES, in_order, put_if_new
-from cdr_plugin.parcel.naming import ANSWERS
+from cdr_plugin.parcel.naming import ANSWERS, ObjectName
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.tier_state import TierState
 
 
 def bring_answers(
-    above: Mapping[str, Transport], inboxes: Sequence[Transport], state: TierState | None, reporter: Reporter
+    above: Mapping[str, Transport],
+    inboxes: Sequence[Transport],
+    state: TierState | None,
+    reporter: Reporter,
+    is_wanted: Callable[[ObjectName], bool] = lambda _name: True,
 ) -> int:
     """How many were new below. ``above``: storages by URL; ``state`` where there may be several, to remember."""
     copied = 0
-    for name, holders in _held(above, reporter).items():
+    for name, holders in _held(above, is_wanted, reporter).items():
         data = _latest(name, holders, state)
         if data is not None:
             copied += sum(put_if_new(inbox, name, data) for inbox in inboxes)
     return copied
 
 
-def _held(above: Mapping[str, Transport], reporter: Reporter) -> dict[str, dict[str, Transport]]:
+def _held(
+    above: Mapping[str, Transport], is_wanted: Callable[[ObjectName], bool], reporter: Reporter
+) -> dict[str, dict[str, Transport]]:
     """Names of answers, and the storages that hold each."""
     found: dict[str, dict[str, Transport]] = {}
     for url, storage in above.items():
-        for info, _ in in_order(storage.list(ANSWERS), reporter):
-            found.setdefault(info.name, {})[url] = storage
+        for info, name in in_order(storage.list(ANSWERS), reporter):
+            if is_wanted(name):
+                found.setdefault(info.name, {})[url] = storage
     return found
 
 

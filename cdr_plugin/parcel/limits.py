@@ -84,6 +84,12 @@ VERIFIED_VERSION_BYTES = 48
 """Number and record hash of a version, and when a check covered it."""
 MAX_VERIFIED_VERSIONS = 1000
 """Versions that a client is told to be verified, the newest, as in a standing (48 KB)."""
+MAX_DIGEST_PARTS = 4096
+"""128 KiB of hashes in one manifest, which is read at every contact; 1.2 billion blobs."""
+MAX_DIGEST_HASHES = 300_000
+"""In one part: 3.6 MB."""
+DIGEST_HASH_BYTES = 12
+"""Two of 10 million blobs meet with probability 2^-50, and that costs a question, never wrong bytes."""
 MAX_BASELINE_PARTS = 65536
 """Named by one manifest, 2 MiB of hashes: 6.5 billion blobs."""
 MAX_BASELINE_BLOBS = 100_000

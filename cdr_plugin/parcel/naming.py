@@ -14,6 +14,8 @@
     answers/FOLDER/keys                 the keys of the tier that answers, after it changed one
     answers/FOLDER/baseline             manifest of what an adoption gives the client
     answers/FOLDER/baseline-NUMBER      its parts: 8 hex digits
+    answers/FOLDER/digest               manifest of what the tiers above know, for a tier that reduces
+    answers/FOLDER/digest-NUMBER        its parts: 8 hex digits
     notes/room                          how much the inbox may hold, by a tier without keys
     notes/GROUP/room                    the same, signed, for the senders of one group: 32 hex digits
 
@@ -39,8 +41,9 @@ NOTES = "notes"
 _NAME = re.compile(
     r"clients/(?P<client>[0-9a-f]{32})/"
     r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
-    r"|answers/(?P<answered>[0-9a-f]{32})/(?P<answer>receipt|standing|verified|enrolment|policy|notice|baseline|keys)"
-    r"|answers/(?P<given>[0-9a-f]{32})/baseline-(?P<part>[0-9a-f]{8})",
+    r"|answers/(?P<answered>[0-9a-f]{32})/"
+    r"(?P<answer>receipt|standing|verified|enrolment|policy|notice|baseline|keys|digest)"
+    r"|answers/(?P<given>[0-9a-f]{32})/(?P<whole>baseline|digest)-(?P<part>[0-9a-f]{8})",
     re.ASCII,
 ).fullmatch
 
@@ -56,6 +59,7 @@ class Answer(StrEnum):
     NOTICE = "notice"
     BASELINE = "baseline"
     KEYS = "keys"
+    DIGEST = "digest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +95,15 @@ class AnswerName:
 
 
 @dataclass(frozen=True, slots=True)
-class BaselinePartName:
-    """A part of a client's baseline."""
+class PartName:
+    """A part of an answer that has parts: a baseline or a digest."""
 
     folder: str
+    whole: Answer
     number: int
 
 
-ObjectName: TypeAlias = HeadName | EnrolmentName | SegmentName | AnswerName | BaselinePartName
+ObjectName: TypeAlias = HeadName | EnrolmentName | SegmentName | AnswerName | PartName
 
 
 def folder_id(client: VerifyKey, group: str) -> str:
@@ -136,8 +141,8 @@ def answers_folder(folder: str) -> str:
     return f"{ANSWERS}/{folder}"
 
 
-def baseline_part_name(folder: str, number: int) -> str:
-    return f"{ANSWERS}/{folder}/{Answer.BASELINE.value}-{number:08x}"
+def part_name(folder: str, whole: Answer, number: int) -> str:
+    return f"{ANSWERS}/{folder}/{whole.value}-{number:08x}"
 
 
 def plain_room_name() -> str:
@@ -158,7 +163,7 @@ def parse_name(name: str) -> ObjectName:
     if match["answered"]:
         return AnswerName(match["answered"], Answer(match["answer"]))
     if match["given"]:
-        return BaselinePartName(match["given"], int(match["part"], 16))
+        return PartName(match["given"], Answer(match["whole"]), int(match["part"], 16))
     if match["head"]:
         return HeadName(match["client"])
     if match["tag"]:

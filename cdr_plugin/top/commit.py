@@ -120,6 +120,8 @@ class Committer:
         self._note = note
         self._nothing_on_the_way = nothing_on_the_way
         self._may_ask = may_ask
+        self.added_trees = bytearray()
+        """Keys, end to end, of the trees that became blobs of the repository."""
 
     def run(self) -> list[Committed]:
         """Every version that can be committed now, lowest number first.
@@ -266,6 +268,7 @@ class Committer:
             held = self._trees.held(id_)
             if held is not None and not self._repo.has(BlobType.TREE, id_):
                 self._repo.add(BlobType.TREE, id_, self._verifier.decode(held), held)
+                self.added_trees += _TREE + id_
 
     def _snapshot(self, row: VersionRow, record: VersionRecord, base: StoredVersion | None) -> Snapshot:
         return Snapshot(

@@ -16,12 +16,12 @@ from cdr_plugin.parcel.baseline import Author, Baseline, write_baseline, write_b
 from cdr_plugin.parcel.limits import MAX_BASELINE_BLOBS, MAX_BASELINE_PART_BYTES
 from cdr_plugin.parcel.naming import (
     Answer,
-    BaselinePartName,
+    PartName,
     answer_name,
     answers_folder,
-    baseline_part_name,
     folder_id,
     parse_name,
+    part_name,
 )
 
 _FACTS_BYTES = MAX_BASELINE_PART_BYTES - 1
@@ -86,7 +86,7 @@ class Publisher:
         self._put(write_facts_part(self._series, len(self._hashes), self._serial, facts, self._author))
 
     def _put(self, data: bytes) -> None:
-        name = baseline_part_name(self._folder, len(self._hashes))
+        name = part_name(self._folder, Answer.BASELINE, len(self._hashes))
         for inbox in self._inboxes:
             inbox.put(name, data, overwrite=True)
         self._hashes.append(sha256(data).digest())
@@ -111,7 +111,7 @@ def _remove_parts(inbox: Transport, folder: str, first: int) -> None:
             name = parse_name(info.name)
         except FormatError:
             continue  # not ours
-        if isinstance(name, BaselinePartName) and name.number >= first:
+        if isinstance(name, PartName) and name.whole is Answer.BASELINE and name.number >= first:
             inbox.delete(info.name)
 
 

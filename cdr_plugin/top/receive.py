@@ -48,6 +48,7 @@ def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
     ):
         while _one_pass(top, inboxes, reporter, result):
             pass
+        top.after_passes(reporter)
         result.inboxes_failed = inboxes.failures
     return result
 
@@ -61,7 +62,7 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
     told = publish_keys(top, inboxes, listings)
     publish_policy(top, inboxes, listings)
     work = list(_jobs(top, inboxes, listings, reporter))
-    if not work and not told and not top.state.get(_PASS):
+    if not work and not told and not top.state.get(_PASS) and not top.has_introductions():
         return False
     deadline_s = time.monotonic() + LOCK_S
     with (
@@ -105,16 +106,18 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
                 reporter.note(f"client {client.name}: {client.state}; its segments are left where they are")
             continue
         rows = top.state.client(client.fingerprint)
-        head = _head(top, inboxes, listings, folder, client, reporter)
+        head = newest_head(top, inboxes, listings, client, reporter)
         below = [other for other in clients if other.via == client.fingerprint and _waits(top, other)]
         job = Work(client, rows, homes_of(folder, inboxes, listings), head, _ordered(arrivals, head), below)
-        if job.arrivals or _must_answer(top, job) or _pending(rows) or below:
+        if job.arrivals or _must_answer(top, job) or _waits(top, client) or below:
             yield job
 
 
 def _waits(top: TopTier, client: Client) -> bool:
     """Is there something to do for a client although nothing of it arrived?"""
-    return client.state is Registered.APPROVED and _pending(top.state.client(client.fingerprint))
+    if client.state is not Registered.APPROVED:
+        return False
+    return top.has_news(client) or _pending(top.state.client(client.fingerprint))
 
 
 def _pending(rows: ClientRows) -> bool:
@@ -133,10 +136,11 @@ def _answered(top: TopTier, client: Client) -> int:
     return int(top.state.get(answered_fact(client)) or b"0")
 
 
-def _head(
-    top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], folder: str, client: Client, reporter: Reporter
+def newest_head(
+    top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], client: Client, reporter: Reporter
 ) -> Head | None:
     """The newest of the client's heads: each inbox has one, and each names all parcels."""
+    folder = folder_id(client.key, top.group)
     found: list[Head] = []
     answered = _answered(top, client)
     for listing in listings:

@@ -105,6 +105,7 @@ class SenderPass:
         self._take_superseded()
         self._checkpoint(final=True)
         for subject in self._subjects.values():
+            self._top.told_news(subject.client)
             subject.report()
         return True
 

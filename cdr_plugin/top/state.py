@@ -104,6 +104,18 @@ class TopState(TierState):
         )
         return [Rejection(*row) for row in rows]
 
+    def possessed_by_others(self, fingerprints: Sequence[bytes]) -> Iterator[bytes]:
+        """Keys that some client possesses who is none of these, each once."""
+        marks = ",".join("?" * len(fingerprints))
+        yield from (
+            row[0]
+            for row in self._db.connection.execute(
+                "SELECT DISTINCT key FROM possession WHERE client IN "
+                f"(SELECT id FROM clients WHERE fingerprint NOT IN ({marks}))",
+                tuple(fingerprints),
+            )
+        )
+
 
 class Rejection(NamedTuple):
     """The fingerprint of a client, the SHA-256 of its object, and why it was rejected."""

@@ -7,8 +7,9 @@ of the sender, since one that several of its clients have travels once.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 
 from cdr_plugin.contracts import Event as Happening
@@ -47,6 +48,8 @@ class Pass:
     onward: Onward
     reporter: Reporter
     result: ReceiveResult
+    added: defaultdict[bytes, bytearray] = field(default_factory=lambda: defaultdict(bytearray))
+    """Per sender (a fingerprint) the keys of the blobs that became blobs of the repository, end to end."""
 
     def verifier(self) -> Verifier:
         """A new one for one thread."""
@@ -63,6 +66,7 @@ class Subject:
         self._repo = pass_.repo
         self._trees = trees
         self._verifier = pass_.verifier()
+        self._added = pass_.added[client.via or client.fingerprint]
         self._deltas = Deltas(pass_.repo, rows, trees, self._verifier, asks=pass_.top.is_end)
         self.usage = Usage(pass_.top.state, client)
         if rows.is_new():
@@ -88,6 +92,8 @@ class Subject:
         payload = blob.payload
         if payload.type is BlobType.DATA:
             new = self._repo.add(payload.type, payload.id, blob.data, payload)
+            if new:
+                self._added += bytes((payload.type,)) + payload.id
             self._deltas.remember(payload.type, payload.id, blob.data)
         else:
             new = not self._is_here(payload.type, payload.id)
@@ -134,6 +140,7 @@ class Subject:
             nothing_waits if self._pass.top.is_end else lambda: False,
         )
         committed = committer.run()
+        self._added += committer.added_trees
         for version in committed:
             self._pass.result.versions_stored += 1
             self._pass.result.snapshots.append(version.snapshot_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,11 +133,7 @@ class TopTier:
     ) -> str:
         """A new ticket of this group as text; it enrols ``uses`` clients, or tiers that speak for theirs, until
         it expires."""
-        with_repository = self.open_repository()
-        try:
-            chunker = dict(with_repository.chunker)
-        finally:
-            with_repository.close()
+        chunker = dict(self.chunker_of_group())
         now_s = int(time.time())
         ticket = Ticket(
             group=self.group,
@@ -145,11 +141,11 @@ class TopTier:
             secret=new_secret(secrets.token_bytes),
             uses=uses,
             expires_s=now_s + valid_s,
-            tiers=(TierKey(name=self.name, key=self.identity.signing.public.raw),),
+            tiers=self.tiers_of_group(),
             sealing=self.identity.sealing_key(self.group).public,
             chunker=chunker,
             inboxes=tuple(self.inboxes),
-            abilities=self._abilities(),
+            abilities=self.abilities_of_group(),
         )
         text = write_ticket(ticket, self.identity.signing, issued_s=now_s)
         self.register.add_ticket(
@@ -157,8 +153,17 @@ class TopTier:
         )
         return text
 
-    def _abilities(self) -> tuple[str, ...]:
-        """Labels of the payloads that this tier can decode."""
+    def chunker_of_group(self) -> Mapping[str, str | int]:
+        """The splitter's parameters that all clients of the group use."""
+        with closing(self.open_repository()) as repository:
+            return dict(repository.chunker)
+
+    def tiers_of_group(self) -> tuple[TierKey, ...]:
+        """The tiers that a ticket names, nearest first."""
+        return (TierKey(name=self.name, key=self.identity.signing.public.raw),)
+
+    def abilities_of_group(self) -> tuple[str, ...]:
+        """Labels of the payloads that are decoded in the end."""
         names = [info.name for info in self.plugins.infos() if info.kind == "reduction method" and info.enabled]
         methods = [self.plugins.reduction_method(name) for name in names]
         return (PLAIN, *sorted(method.label for method in methods if method.decoder() is not None))
@@ -196,16 +201,32 @@ class TopTier:
         """The versions of a client as its receipt tells them."""
         return rows
 
+    def has_introductions(self) -> bool:
+        """Are there clients of which the tiers above have not heard?"""
+        return False
+
+    def has_news(self, _client: Client) -> bool:
+        """Is there something to tell a client although it sent nothing?"""
+        return False
+
+    def told_news(self, client: Client) -> None:
+        """The client has been told."""
+
     def settle_above(self, client: Client, rows: ClientRows) -> None:
         """Take in what the tiers above have made of the client's versions."""
 
     def end_pass(self, pass_: Pass, repository: str, listings: Sequence[Inbox], senders: Container[bytes]) -> None:
         """Before the repository is left; ``senders``: fingerprints of those for whom the pass was made."""
+        from cdr_plugin.top.digest import publish_digests
         from cdr_plugin.top.standing import publish_standings
         from cdr_plugin.top.verified import publish_verified
 
         publish_standings(self, repository, pass_.repo.versions, pass_.inboxes, listings, senders)
         publish_verified(self, pass_.inboxes, listings, senders)
+        publish_digests(self, pass_.added, pass_.inboxes, listings)
+
+    def after_passes(self, reporter: Reporter) -> None:
+        """When all that lay in the inboxes has been taken, under ``receive.lock``."""
 
     def require_identity(self) -> None:
         """NotEnrolledError, naming the next step, when ``cdr init`` has not been run here."""

@@ -22,17 +22,17 @@ from cdr_plugin.parcel.limits import (
 from cdr_plugin.parcel.naming import (
     Answer,
     AnswerName,
-    BaselinePartName,
     EnrolmentName,
     HeadName,
+    PartName,
     SegmentName,
     answer_name,
-    baseline_part_name,
     enrolment_name,
     folder_id,
     head_name,
     parcel_folder,
     parse_name,
+    part_name,
     segment_name,
 )
 from cdr_plugin.parcel.receipt import (
@@ -64,7 +64,8 @@ def test_other_names_say_what_they_are() -> None:
     assert parse_name(head_name(FOLDER)) == HeadName(FOLDER)
     for answer in Answer:
         assert parse_name(answer_name(FOLDER, answer)) == AnswerName(FOLDER, answer)
-    assert parse_name(baseline_part_name(FOLDER, 300)) == BaselinePartName(FOLDER, 300)
+    assert parse_name(part_name(FOLDER, Answer.BASELINE, 300)) == PartName(FOLDER, Answer.BASELINE, 300)
+    assert parse_name(part_name(FOLDER, Answer.DIGEST, 1)) == PartName(FOLDER, Answer.DIGEST, 1)
     request = parse_name(enrolment_name(FOLDER, b"request"))
     assert isinstance(request, EnrolmentName) and request.folder == FOLDER
     assert enrolment_name(FOLDER, b"a") != enrolment_name(FOLDER, b"b")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cdr_plugin.client.adoption import Taken, fetch_baseline
 from cdr_plugin.client.state import cut_keys
-from cdr_plugin.parcel.naming import Answer, answer_name, baseline_part_name, folder_id
+from cdr_plugin.parcel.naming import Answer, answer_name, folder_id, part_name
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.adopt import Adopted, adopt
 from cdr_plugin.top.choosing import Wanted
@@ -63,7 +63,7 @@ def manifest(world: Hierarchy) -> Path:
 
 
 def part(world: Hierarchy, number: int) -> Path:
-    return world.chain().inbox / baseline_part_name(_folder(world), number)
+    return world.chain().inbox / part_name(_folder(world), Answer.BASELINE, number)
 
 
 def _folder(world: Hierarchy) -> str:

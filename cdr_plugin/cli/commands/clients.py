@@ -66,7 +66,7 @@ class Row:
 def run(context: Context) -> int:
     options = context.options
     if options.action != "list" and options.name is None:
-        raise UserError(f"{options.action} whom? See 'cdr clients --help'")
+        raise UserError(f"{options.action} needs the name of a client; see 'cdr clients list'")
     with ExitStack() as stack:
         rows = _rows(tops_of(context, stack, options.group))
         shown = rows if options.action == "list" else _change(context, stack, rows)
@@ -113,7 +113,7 @@ def _is_client(row: Row) -> bool:
 def _client(rows: Sequence[Row], name: str) -> Row:
     matching = [row for row in rows if row.who.name == name and _is_client(row)]
     if len(matching) != 1:
-        raise UserError(f"{len(matching)} clients are named {name!r}; see 'cdr clients list', use --group")
+        raise UserError(f"{len(matching)} clients are named {name!r}; see 'cdr clients list', use --group or -T")
     return matching[0]
 
 

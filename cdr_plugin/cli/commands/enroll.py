@@ -1,4 +1,4 @@
-"""``cdr enroll TICKET``: adopt a ticket on a client."""
+"""``cdr enroll TICKET``: adopt a ticket on a client, or on an intermediate tier that reduces."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
-from cdr_plugin.assembly import client_facts, client_tier
+from cdr_plugin.assembly import client_facts, client_tier, is_reducing, reducing_tiers, tier_facts
 from cdr_plugin.cli.context import Context
 from cdr_plugin.client.tier import ClientTier
 from cdr_plugin.config import TierConfig
 from cdr_plugin.config.places import parse_url, same_place
 from cdr_plugin.errors import UserError
+from cdr_plugin.identity.ticket import ticket_group
+from cdr_plugin.reducing.tier import ReducingTier
+from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.timezone import local_zone_name
 
 from .init import read_text
@@ -30,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context) -> int:
     text = sys.stdin.read(64 * 1024) if context.options.file == "-" else read_text(Path(context.options.file))
+    tiers = [tier for tier in context.tiers if is_reducing(tier, context.plugins)]
+    if len(tiers) == 1 and (context.options.tiers or not any(tier.source for tier in context.tiers)):
+        return _enroll_tier(context, tiers[0], text)
     config = _chosen(context, text)
     client = client_tier(config, context.plugins)
     if context.options.move:
@@ -55,6 +62,36 @@ def _move(context: Context, client: ClientTier, text: str) -> None:
     aside = put_state_aside(client, group)
     if aside is not None:
         context.output.line(f"client {client.name} starts anew; its state of before is {aside}")
+def _enroll_tier(context: Context, config: TierConfig, text: str) -> int:
+    """A tier that reduces: for one of its groups, and one of its storages."""
+    group = ticket_group(text)
+    for tier in reducing_tiers(context.config, config, context.plugins, context.output):
+        with closing(tier):
+            if tier.group == group:
+                list(tier.init())
+                uplink = _chosen_uplink(context, tier, text)
+                ticket = tier.enroll(text, uplink, tier_facts())
+                ours, theirs = uplink.fingerprint.hex()[:32], ticket.issuer.fingerprint.hex()[:32]
+                context.output.line(f"tier {config.name} enrolled in group {group}")
+                context.output.line(f"fingerprint of this tier:      {ours}")
+                context.output.line(f"fingerprint of the tier above: {theirs}")
+                context.output.summary({"tier": config.name, "group": group, "fingerprint": ours, "issuer": theirs})
+                return 0
+    table = f"[tier.{config.name}.group.{group}]"
+    raise UserError(f"tier {config.name} does not serve group {group!r} of this ticket; add {table}")
+
+
+def _chosen_uplink(context: Context, tier: ReducingTier, text: str) -> Uplink:
+    given = context.options.to
+    wanted = _inboxes(text) if given is None else [parse_url(given, context.config.path.parent)]
+    places = set(map(same_place, wanted))
+    found = [uplink for uplink in tier.uplinks if places & set(map(same_place, uplink.storages))]
+    if len(tier.uplinks) == 1 and given is None:
+        return tier.uplinks[0]
+    if len(found) != 1:
+        urls = ", ".join(uplink.to for uplink in tier.uplinks)
+        raise UserError(f"tier {tier.name} sends to several storages; choose one with --to (there are: {urls})")
+    return found[0]
 
 
 def _chosen(context: Context, text: str) -> TierConfig:

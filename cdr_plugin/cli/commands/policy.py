@@ -49,7 +49,7 @@ def _publish(context: Context, stack: ExitStack) -> int:
         raise UserError("name the file that holds the policy, or --withdraw")
     text = "" if options.withdraw else _read(options.file)
     parse_policy(text, Path(options.file or "-"))
-    top = one_top(context, stack, options.group)
+    top = one_top(context, stack, options.group, only_ends=True)
     top.require_identity()
     serial, told = _tell(context, top, text)
     done = "withdrawn" if options.withdraw else "published"
@@ -103,7 +103,7 @@ def _show(context: Context, stack: ExitStack) -> int:
 def _published(context: Context, stack: ExitStack) -> Iterator[dict[str, Any]]:
     if all(tier.store is None for tier in context.tiers):
         return
-    for top in tops_of(context, stack, context.options.group):
+    for top in tops_of(context, stack, context.options.group, only_ends=True):
         policy = top.register.policy(top.group)
         yield {
             "tier": top.name,

@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 
-from cdr_plugin.assembly import intermediate_tier, tier_state, top_tiers
+from cdr_plugin.assembly import intermediate_tier, is_reducing, receiving_tiers, tier_state
 from cdr_plugin.cli.agentless import Collected, collecting, settling
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
@@ -27,7 +27,8 @@ from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.room import post_room
 from cdr_plugin.top.tier import TopTier
 
-HELP = "Take what lies in the inboxes: the top tier stores it, an intermediate tier passes it on with 'cdr send'."
+HELP = """Take what lies in the inboxes: the top tier stores it, an intermediate tier passes it on with 'cdr send',
+reduced if it has methods for that."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,21 +44,24 @@ def run(context: Context) -> int:
         f"took {format_bytes(bytes_in)}, stored {stored.versions_stored} versions: "
         f"{stored.blobs_new} blobs new, {stored.blobs_duplicate} known"
     )
+    if stored.bytes_out:
+        waiting_bytes = format_bytes(stored.bytes_out)
+        context.output.line(f"{waiting_bytes} and {stored.versions_forwarded} versions go up with the next 'cdr send'")
     if stored.blobs_missing:
         context.output.line(f"{stored.blobs_missing} blobs are missing; their clients have been asked for them")
     context.output.summary(
         {
             "versions_stored": stored.versions_stored,
-            "versions_forwarded": 0,  # a tier that opens nothing cannot tell versions apart
+            "versions_forwarded": stored.versions_forwarded,  # a tier that opens nothing cannot tell versions apart
             "blobs_new": stored.blobs_new,
             "blobs_duplicate": stored.blobs_duplicate,
             "blobs_missing": stored.blobs_missing,
             "bytes_in": bytes_in,
-            "bytes_out": passed_on.bytes,
+            "bytes_out": passed_on.bytes + stored.bytes_out,
             "segments_rejected": stored.rejected,
             "snapshots": stored.snapshots,
             "versions_made": collected.versions,
-            "waiting_for": "; ".join(filter(None, (*collected.waiting, passed_on.waiting_for))),
+            "waiting_for": "; ".join(filter(None, (*collected.waiting, passed_on.waiting_for, *stored.waiting))),
         }
     )
     return code
@@ -94,7 +98,7 @@ def _verdicts(context: Context, config: TierConfig, state: TierState) -> dict[st
 def _has_arrivals(context: Context, config: TierConfig) -> bool:
     """Does anything wait to be taken? Also where that cannot be found out: the storage is away just now."""
     assert config.receive is not None
-    own = [group.inbox for group in config.groups.values() if config.store is not None]
+    own = [group.inbox for group in config.groups.values()]
     try:
         for url in {*config.receive.inbox, *chain(*own)}:
             with context.plugins.transport(url) as inbox:
@@ -116,9 +120,9 @@ def _receive(
     """For the groups for which it is convenient, and what is not of one group when it is for the tier."""
     as_a_whole = verdicts[""]
     first = list(collecting(context, config, collected)) if as_a_whole.convenient else []
-    if config.store is None:
+    if config.store is None and not is_reducing(config, context.plugins):
         return every(context, "receive", [*first, (config.name, partial(_take, context, config, passed_on))])
-    tops = top_tiers(context.config, config, context.plugins, context.output)
+    tops = receiving_tiers(context.config, config, context.plugins, context.output)
     jobs = [
         (f"{top.name}, group {top.group}", partial(_store, context, config, top, stored))
         for top in tops
@@ -145,4 +149,8 @@ def _store(context: Context, config: TierConfig, top: TopTier, stored: ReceiveRe
         result = receive(top, context.output)
         post_room(top, config.receive.max_size, context.output)
     stored.add(result)
-    return 1 if result.rejected or result.inboxes_failed else 0
+    if result.rejected or result.inboxes_failed:
+        return 1
+    for reason in result.waiting:
+        context.output.note(f"{top.name}, group {top.group}: {reason}")
+    return NotConvenientError.exit_code if result.waiting else 0

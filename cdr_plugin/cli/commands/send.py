@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
-from cdr_plugin.assembly import client_tier, intermediate_tier, tier_state
+from cdr_plugin.assembly import client_tier, intermediate_tier, is_reducing, reducing_tiers, tier_state
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
 from cdr_plugin.cli.work import each
@@ -49,12 +49,10 @@ def run(context: Context) -> int:
 
 def _one(context: Context, config: TierConfig, total: SendResult) -> int:
     one = send_client(context, config) if config.source is not None else _send_intermediate(context, config)
-    for name in ("segments_sent", "bytes_sent", "bytes_resumed", "segments_waiting", "bytes_waiting"):
-        setattr(total, name, getattr(total, name) + getattr(one, name))
+    total.add(one)
     if not one.waiting_for:
         return 0
     context.output.note(f"{config.name}: {one.waiting_for}")
-    total.waiting_for = "; ".join(filter(None, (total.waiting_for, one.waiting_for)))
     return NotConvenientError.exit_code if one.segments_waiting else 0
 
 
@@ -63,18 +61,15 @@ def send_client(context: Context, config: TierConfig) -> SendResult:
     what it waits for."""
     client = client_tier(config, context.plugins)
 
-    def sent(row: SegmentRow) -> None:
-        facts = {"parcel": row.parcel_id.hex(), "index": row.index, "size": row.size}
-        for problem in context.plugins.emit(Event("segment-sent", client.name, facts)):
-            context.output.note(problem)
-
     def work(policy: Convenience) -> SendResult:
-        return send(client, context.output, sent, policy.while_working())
+        return send(client, context.output, _noted(context, client.name), policy.while_working())
 
     return _when_convenient(context, config, client.state.queue, work)
 
 
 def _send_intermediate(context: Context, config: TierConfig) -> SendResult:
+    if is_reducing(config, context.plugins):
+        return _send_reduced(context, config)
     tier = intermediate_tier(config, context.plugins)
 
     def work(policy: Convenience) -> SendResult:
@@ -83,6 +78,39 @@ def _send_intermediate(context: Context, config: TierConfig) -> SendResult:
         return SendResult(moved.segments, moved.bytes, segments, waiting, waiting_for=moved.waiting_for)
 
     return _when_convenient(context, config, tier.queue, work)
+
+
+def _send_reduced(context: Context, config: TierConfig) -> SendResult:
+    """Of every group of a tier that reduces."""
+    from cdr_plugin.reducing.sending import send as send_up
+    from cdr_plugin.reducing.sending import waiting
+
+    with ExitStack() as stack:
+        tiers = list(reducing_tiers(context.config, config, context.plugins, context.output))
+        for tier in tiers:
+            stack.callback(tier.close)
+
+        def queue() -> tuple[int, int]:
+            return tuple(map(sum, zip(*map(waiting, tiers), strict=True)))  # type: ignore[return-value]
+
+        def work(policy: Convenience) -> SendResult:
+            total = SendResult()
+            for tier in tiers:
+                total.add(send_up(tier, context.output, _noted(context, tier.name), policy.while_working()))
+            return total
+
+        return _when_convenient(context, config, queue, work)
+
+
+def _noted(context: Context, name: str) -> Callable[[SegmentRow], None]:
+    """Tells plugins of each segment that is durable in the storage."""
+
+    def sent(row: SegmentRow) -> None:
+        facts = {"parcel": row.parcel_id.hex(), "index": row.index, "size": row.size}
+        for problem in context.plugins.emit(Event("segment-sent", name, facts)):
+            context.output.note(problem)
+
+    return sent
 
 
 def _when_convenient(

@@ -1,4 +1,4 @@
-"""``cdr ticket``: print a ticket that lets clients enrol in a group; list tickets, take one back."""
+"""``cdr ticket``: print a ticket that lets clients, or tiers that reduce, enrol; list tickets, take one back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cdr_plugin.cli.choosing import one_top, tops_of
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_table
 from cdr_plugin.errors import UserError
-from cdr_plugin.identity.register import IssuedTicket
+from cdr_plugin.identity.register import IssuedTicket, SenderKind
 from cdr_plugin.model.quantities import parse_duration
 
 HELP = """Print a ticket for a group. It is a secret until it is used; hand it over by a way you trust.
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", nargs="?", help="withdraw: the ticket's ID")
     parser.add_argument("--group", "-G", help="the group (default: the only one)")
     parser.add_argument("--uses", type=int, default=1, help="how many clients may enrol with it (default 1)")
+    parser.add_argument("--for-tier", action="store_true", help="for an intermediate tier that reduces, not a client")
     parser.add_argument("--valid", default="30d", help="how long it can be used (default 30d)")
 
 
@@ -46,7 +47,8 @@ def _issue(context: Context, stack: ExitStack) -> int:
     except ValueError as error:
         raise UserError(f"--valid: {error}") from None
     top = one_top(context, stack, options.group)
-    text = top.issue_ticket(uses=options.uses, valid_s=valid_s)
+    kind = SenderKind.TIER if options.for_tier else SenderKind.CLIENT
+    text = top.issue_ticket(uses=options.uses, valid_s=valid_s, kind=kind)
     context.output.line(text.rstrip("\n"))
     context.output.summary({"group": top.group, "ticket": text})
     return 0

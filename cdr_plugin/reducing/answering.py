@@ -1,0 +1,138 @@
+"""Answers to *missing*: the first tier that has the bytes answers.
+
+What is asked for goes up from the retained versions, whole, in front of the queue. What is not here is asked of
+the client, which keeps it until its version is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from itertools import groupby
+
+import zstandard
+
+from cdr_plugin.contracts import RepositoryReader
+from cdr_plugin.errors import CdrError, IntegrityError, NotFoundError
+from cdr_plugin.identity.register import Client, SenderKind
+from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, PLAIN, BlobId, BlobType, Payload
+from cdr_plugin.reducing.parcel_writer import ParcelWriter
+from cdr_plugin.reducing.tier import ReducingTier
+from cdr_plugin.reducing.uplink import Uplink
+from cdr_plugin.reducing.uplink_state import Forwarded
+from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.verify import Verifier
+
+_LEVEL = 3
+_ZSTD = "zstd/1"
+
+
+def answer_asked(tier: ReducingTier, uplink: Uplink, reporter: Reporter) -> None:
+    """Spool what the tier above lacks and what was lost on the way, under ``send.lock``."""
+    state = uplink.state
+    state.close_parcels(answers=True)
+    asked, lost, records = state.asked(), [blob.key for blob in state.wanted.all()], state.records_to_repeat()
+    if asked or lost or records:
+        with ExitStack() as stack:
+            answering = _Answering(tier, uplink, stack)
+            stack.callback(answering.writer.close)
+            answering.answer(asked)
+            answering.send_anew(lost)
+            answering.repeat(records)
+            answering.writer.flush()
+            state.answered(answering.done)
+            state.drop_wanted(lost)
+            answering.ask_below(reporter)
+
+
+class _Answering:
+    def __init__(self, tier: ReducingTier, uplink: Uplink, stack: ExitStack) -> None:
+        self._tier = tier
+        self._clients = {c.fingerprint: c for c in tier.register.clients(tier.group) if c.kind is SenderKind.CLIENT}
+        self._rows = {fingerprint: tier.state.client(fingerprint) for fingerprint in self._clients}
+        self._trees = [tier.state.client(c.fingerprint) for c in tier.register.clients(tier.group)]
+        self._verifier = Verifier(tier.decoder, MAX_DATA_BLOB_BYTES)
+        self._reader = self._open(stack)
+        self.writer = ParcelWriter(uplink, answers=True)
+        self.done: list[tuple[bytes, bytes]] = []
+        self._not_here: list[tuple[bytes, bytes]] = []
+
+    def _open(self, stack: ExitStack) -> RepositoryReader | None:
+        """The retained versions; without them everything is asked of the clients."""
+        try:
+            repository = stack.enter_context(closing(self._tier.open_repository()))
+            return stack.enter_context(repository.reading())
+        except CdrError:
+            return None
+
+    def answer(self, asked: Sequence[tuple[bytes, bytes]]) -> None:
+        """``asked``: client and key, by key. A blob that several ask for goes up once, and is attested."""
+        for key, rows in groupby(asked, key=lambda row: row[1]):
+            fingerprints = [client for client, _ in rows]
+            owners = [self._clients[one] for one in fingerprints if self._possesses(one, key)]
+            sent = self._send(key, owners)
+            served = {owner.fingerprint for owner in owners} if sent else set()
+            self.done += [(one, key) for one in fingerprints]
+            self._not_here += [(one, key) for one in fingerprints if one not in served]
+
+    def send_anew(self, keys: Sequence[bytes]) -> None:
+        """What was in a segment that is lost; what is not here is asked for when a version needs it."""
+        for key in keys:
+            self._send(key, [client for one, client in self._clients.items() if self._possesses(one, key)])
+
+    def repeat(self, records: Sequence[Forwarded]) -> None:
+        for record in records:
+            client = self._clients.get(record.client)
+            if client is not None:
+                self.writer.version(client, record.number, record.signed)
+
+    def ask_below(self, reporter: Reporter) -> None:
+        """Have the clients asked for what is not here, by their next receipt."""
+        for fingerprint, rows in groupby(sorted(self._not_here), key=lambda row: row[0]):
+            if fingerprint in self._rows:
+                keys = [key for _, key in rows]
+                self._rows[fingerprint].disown(keys)
+                self._rows[fingerprint].checkpoint()
+                reporter.note(
+                    f"client {self._clients[fingerprint].name}: {len(keys)} blobs are missing above and not kept here; "
+                    "the client is asked for them"
+                )
+
+    def _possesses(self, fingerprint: bytes, key: bytes) -> bool:
+        return fingerprint in self._rows and self._rows[fingerprint].possesses(key)
+
+    def _send(self, key: bytes, owners: Sequence[Client]) -> bool:
+        """One client's delivery of it, and for the others that they delivered it too; False when it is not here."""
+        if not owners or key in self.writer.fresh:
+            return bool(owners)
+        type_, id_ = BlobType(key[0]), BlobId(key[1:])
+        data = self._read(type_, id_)
+        if data is None:
+            return False
+        self.writer.payload(owners[0], _encoded(type_, id_, data))
+        for other in owners[1:]:
+            self.writer.attest(other, [(type_, id_)])
+        return True
+
+    def _read(self, type_: BlobType, id_: BlobId) -> bytes | None:
+        for data in self._copies(type_, id_):
+            return data
+        return None
+
+    def _copies(self, type_: BlobType, id_: BlobId) -> Iterator[bytes]:
+        try:
+            if self._reader is not None:
+                yield self._reader.read(type_, id_)
+        except (NotFoundError, IntegrityError):
+            pass
+        for rows in self._trees if type_ is BlobType.TREE else ():
+            held = rows.held(id_)
+            if held is not None:
+                yield self._verifier.decode(held)
+
+
+def _encoded(type_: BlobType, id_: BlobId, data: bytes) -> Payload:
+    frame = zstandard.ZstdCompressor(level=_LEVEL).compress(data)
+    if len(frame) < len(data):
+        return Payload(type_, id_, _ZSTD, len(data), frame)
+    return Payload(type_, id_, PLAIN, len(data), data)

@@ -1,0 +1,143 @@
+"""What the tiers above say of the clients below, on its way down.
+
+What is sealed to a client is copied untouched. What is said of a client to this tier (a *relayed receipt*) is taken
+in, and told to the client in a receipt of this tier's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from cdr_plugin.contracts import Transport
+from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError
+from cdr_plugin.files import exclusive
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
+from cdr_plugin.identity.register import Client, SenderKind
+from cdr_plugin.intermediate.answers import bring_answers
+from cdr_plugin.parcel.baseline import Addressee
+from cdr_plugin.parcel.digest import read_digest, read_digest_part
+from cdr_plugin.parcel.naming import Answer, AnswerName, ObjectName, PartName, answer_name, folder_id, part_name
+from cdr_plugin.parcel.receipt import Receipt, read_receipt
+from cdr_plugin.reducing.tier import ReducingTier
+from cdr_plugin.reducing.uplink import Uplink
+from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.answer import Answerer
+from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
+from cdr_plugin.top.receive import newest_head
+
+_OURS = (Answer.RECEIPT, Answer.ENROLMENT, Answer.KEYS, Answer.NOTICE, Answer.DIGEST)
+"""What a client hears from the tier that it seals to, and from no other."""
+
+
+def take_relayed(tier: ReducingTier, uplink: Uplink, storages: Iterable[Transport], reporter: Reporter) -> None:
+    """Take in the newest relayed receipt about each client, behind the uplink's own receipt: what that says to be
+    taken, these speak of."""
+    places = list(storages)
+    for client in tier.register.clients(tier.group):
+        if client.kind is SenderKind.CLIENT:
+            found = [_read(tier, uplink, client, place, reporter) for place in places]
+            newest = max((receipt for receipt in found if receipt), key=lambda r: r.serial, default=None)
+            if newest is not None and newest.serial > uplink.state.relayed_serial(client.fingerprint):
+                uplink.state.take_relayed(client.fingerprint, newest)
+
+
+def _read(
+    tier: ReducingTier, uplink: Uplink, client: Client, storage: Transport, reporter: Reporter
+) -> Receipt | None:
+    name = answer_name(folder_id(client.key, tier.group), Answer.RECEIPT)
+    try:
+        return read_receipt(
+            storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
+            keys=tier.identity.sealing_keys(tier.group),
+            tier=uplink.above,
+            client=tier.identity.signing.public,
+            group=tier.group,
+            now_s=time.time(),
+            about=client.fingerprint,
+        )
+    except NotFoundError:
+        return None
+    except IntegrityError as error:
+        reporter.error(name, "receive", f"{error}; ignored")
+        return None
+
+
+def take_digest(tier: ReducingTier, uplink: Uplink, storage: Transport, reporter: Reporter) -> None:
+    """Take in what is new of the digest in a storage above. A hint: what is wrong with it costs bytes only."""
+    folder = folder_id(tier.identity.signing.public, tier.group)
+    reader = Addressee(
+        tier.identity.sealing_keys(tier.group), uplink.above, tier.identity.signing.public, tier.group, time.time()
+    )
+    try:
+        digest = read_digest(storage.get(answer_name(folder, Answer.DIGEST), 0, MAX_DOCUMENT_BYTES + 1), reader)
+        if digest.serial < int(uplink.state.get("digest_serial") or b"0"):
+            return
+        epoch, taken = uplink.state.digest_parts
+        if epoch != digest.epoch:
+            uplink.state.begin_digest(digest.epoch, digest.key)
+            taken = 0
+        for number in range(taken, len(digest.parts)):
+            data = storage.get(part_name(folder, Answer.DIGEST, number), 0, MAX_DOCUMENT_BYTES + 1)
+            uplink.state.add_digest_part(number, read_digest_part(data, digest, number, reader))
+        uplink.state.put({"digest_serial": str(digest.serial)})
+    except NotFoundError:
+        return
+    except IntegrityError as error:
+        reporter.note(f"tier {tier.name}: {error}; what the tiers above know is taken in another time")
+
+
+def carry_down(
+    tier: ReducingTier,
+    uplink: Uplink,
+    above: Mapping[str, Transport],
+    inboxes: Sequence[Transport],
+    reporter: Reporter,
+) -> int:
+    """Copy what the top tier sealed to our clients into our inboxes; how many objects were new there."""
+    folders = {folder_id(client.key, tier.group) for client in tier.register.clients(tier.group) if _is_client(client)}
+
+    def is_wanted(name: ObjectName) -> bool:
+        if isinstance(name, AnswerName):
+            return name.folder in folders and name.answer not in _OURS
+        return isinstance(name, PartName) and name.folder in folders
+
+    return bring_answers(above, inboxes, uplink.state if len(uplink.storages) > 1 else None, reporter, is_wanted)
+
+
+def _is_client(client: Client) -> bool:
+    return client.kind is SenderKind.CLIENT
+
+
+def tell_news(tier: ReducingTier, reporter: Reporter) -> None:
+    """Write receipts for the clients of which the tiers above said something. When a pass is at work, it does."""
+    if not any(tier.has_news(client) for client in tier.register.clients(tier.group)):
+        return
+    try:
+        with (
+            exclusive(tier.state_folder / "receive.lock", f"receiving of {tier.name}"),
+            Inboxes(tier.plugins, tier.inboxes, reporter) as inboxes,
+        ):
+            _tell(tier, inboxes, inboxes.listings(), reporter)
+    except NotConvenientError:
+        return
+
+
+def _tell(tier: ReducingTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: Reporter) -> None:
+    clients = tier.register.clients(tier.group)
+    senders = {client.fingerprint: client for client in clients if not client.via}
+    for client in filter(tier.has_news, clients):
+        sender = senders.get(client.via or client.fingerprint)
+        if sender is None:
+            continue
+        folder = folder_id(sender.key, tier.group)
+        answerer = Answerer(tier, sender, inboxes, homes_of(folder, inboxes, listings))
+        rows = tier.state.client(client.fingerprint)
+        if client.via:
+            answerer.write_about(client, rows)
+        else:
+            head = newest_head(tier, inboxes, listings, client, reporter)
+            present = {(arrival.parcel_id, arrival.index) for arrival in merged(listings, folder)}
+            answerer.write(rows, rows, head, present, final=False)
+        if not inboxes.failures:
+            tier.told_news(client)

@@ -1,0 +1,1 @@
+"""Commonality factoring: what several clients have travels once."""
