@@ -58,7 +58,7 @@ def examine_tier(config: Config, tier: TierConfig, plugins: Plugins, reporter: R
 
 def _is_set_up(tier: TierConfig) -> bool:
     if tier.store:
-        return (tier.identity / "identity.key").exists()
+        return any((tier.identity / name).exists() for name in ("identity.key", ".recovering"))
     if tier.source:
         return any((queue.state / "state.db").exists() for queue in queues_of(tier))
     return tier.state.is_dir()

@@ -35,6 +35,7 @@ AHEAD_S = 300.0
 
 def identity(tier: TierConfig, groups: list[str]) -> Iterator[Finding]:
     """There, whole, and the owner's alone; with a key for each group."""
+    from cdr_plugin.identity.exported import last_export
     from cdr_plugin.identity.store import Identity
 
     folder = tier.identity
@@ -43,6 +44,11 @@ def identity(tier: TierConfig, groups: list[str]) -> Iterator[Finding]:
     if mode & 0o077:
         cause = f"mode {mode:04o} lets others look into the folder"
         yield warning(tier.name, f"identity {folder}", cause, f"run 'chmod 700 {folder}'")
+    kept = last_export(tier.state, folder)
+    if kept is not None and not kept.is_current:
+        cause = "keys were made or replaced since it was exported"
+        step = f"run 'cdr identity export FILE -T {tier.name}', and keep the file elsewhere"
+        yield warning(tier.name, f"identity {folder}", cause, step)
     for group in groups:
         if not loaded.sealing_keys(group):
             yield broken(tier.name, f"identity {folder}", f"no key for group {group}", f"run 'cdr init -T {tier.name}'")

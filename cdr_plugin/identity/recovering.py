@@ -18,11 +18,10 @@ from cdr_plugin.files import remove_temporaries, storage_error, sync_folder, wri
 from cdr_plugin.identity import register
 from cdr_plugin.identity.export_file import Export, StateFacts
 from cdr_plugin.identity.exporting import MAX_DEPTH, REGISTER_FILE, STATE_FILE
-from cdr_plugin.identity.store import IDENTITY_FILE, Identity, group_of_file, is_secret_file
+from cdr_plugin.identity.store import IDENTITY_FILE, RECOVERING_FILE, Identity, group_of_file, is_secret_file
 from cdr_plugin.identity.succession import check_succession
 from cdr_plugin.identity.wire import is_name
 
-_MARKER = ".recovering"
 _PART = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _FOLDER = re.compile(rf"\.|{_PART}(/{_PART}){{0,{MAX_DEPTH - 1}}}").fullmatch
 _SHAPE = re.compile(r"CREATE (TABLE|(UNIQUE )?INDEX) [^;]*", re.IGNORECASE).fullmatch
@@ -32,7 +31,7 @@ def recover(export: Export, identity_folder: Path, state_folder: Path) -> list[P
     """Write it all; the files that were written. UserError when anything of it is there already, FormatError and
     UnknownVersionError when the export cannot be used: then nothing was changed."""
     plan = _plan(export, identity_folder, state_folder)
-    marker = identity_folder / _MARKER
+    marker = identity_folder / RECOVERING_FILE
     if not _is_complete(plan, marker):
         _refuse_existing(plan, marker)
         _write(plan, marker)

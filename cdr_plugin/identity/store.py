@@ -26,9 +26,12 @@ from cdr_plugin.identity.succession import MAX_PREDECESSORS, Predecessor, name_s
 from cdr_plugin.identity.wire import check_group
 
 IDENTITY_FILE = "identity.key"
+RECOVERING_FILE = ".recovering"
+"""There while a recovery is under way, or was cut off: what lies beside it belongs to no identity yet."""
 _FIRST_LINE = "cdr-identity 1 "
 _FIRST_LINE_2 = "cdr-identity 2 "
 """Of an identity whose signing key has predecessors: a program of before refuses it, instead of losing them."""
+_CUT_OFF = "a recovery was cut off here; run 'cdr identity recover' again"
 _PREDECESSOR = "cdr-sign-predecessor "
 _DROPPED = "cdr-seal-dropped "
 _MAX_KEY_FILE_BYTES = 1024 * 1024
@@ -59,6 +62,8 @@ class Identity:
         with _locked(folder):
             if (folder / IDENTITY_FILE).exists():
                 raise UserError(f"identity {folder}: there is one already; remove it yourself if it may go")
+            if (folder / RECOVERING_FILE).exists():
+                raise UserError(f"identity {folder}: {_CUT_OFF}")
             _write_private(folder / IDENTITY_FILE, f"{_FIRST_LINE}{suite.label}\n{signing.to_text()}\n")
         return cls(folder, suite, signing)
 
@@ -77,7 +82,8 @@ class Identity:
         """NotEnrolledError when there is none, ConfigError when others could read it."""
         text = _read_private(folder / IDENTITY_FILE)
         if text is None:
-            raise NotEnrolledError(f"identity {folder}: not there; run 'cdr init'")
+            step = _CUT_OFF if (folder / RECOVERING_FILE).exists() else "not there; run 'cdr init'"
+            raise NotEnrolledError(f"identity {folder}: {step}")
         return cls.parse(folder, text)
 
     def sealing_key(self, group: str, *, create: bool = False) -> SealingKey:

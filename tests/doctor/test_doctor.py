@@ -94,6 +94,25 @@ def test_keys_that_others_can_read(sound: Host) -> None:
     assert found["identity hq-identity"][0] == "warning"
 
 
+def test_keys_that_were_replaced_since_they_were_exported(sound: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDR_PASSPHRASE", "five words")
+    sound.cdr("identity", "export", str(sound.folder / "kept"), "-T", "hq")
+    assert findings(sound, 0) == {}
+    sound.cdr("identity", "rotate", "-T", "hq")
+    severity, cause, step = findings(sound, 0)["identity hq-identity"]
+    assert (severity, cause) == ("warning", "keys were made or replaced since it was exported")
+    assert step.startswith("run 'cdr identity export FILE -T hq'")
+
+
+def test_a_recovery_that_was_cut_off_is_not_taken_for_a_missing_identity(sound: Host) -> None:
+    (sound.folder / "hq-identity/identity.key").unlink()
+    (sound.folder / "hq-identity/.recovering").touch()
+    severity, _, step = findings(sound, 1)["identity hq-identity"]
+    assert (severity, step) == ("broken", "run 'cdr identity recover' again")
+    _, said = sound.cdr("init", code=1)
+    assert "a recovery was cut off here" in said
+
+
 def test_an_identity_that_is_gone_and_a_key_of_a_group_that_is_gone(sound: Host) -> None:
     (sound.folder / "laptop-identity/identity.key").unlink()
     (sound.folder / "hq-identity/sealing-home.keys").unlink()

@@ -256,6 +256,9 @@ def test_killed_at_any_moment_it_leaves_no_half_identity_and_can_be_repeated(fol
     export = exported(a_tier(folder / "old"))
     for at in range(1, 1000):
         ended = kill_at(at, lambda: recovered(export, folder / "new"))
+        if (folder / "new" / "identity" / ".recovering").exists():
+            with pytest.raises(UserError, match=r"a recovery was cut off here|there is one already"):
+                Identity.create(folder / "new" / "identity")
         if (folder / "new" / "identity" / "identity.key").exists():
             assert exported(folder / "new").files.keys() == export.files.keys()
             is_whole = not (folder / "new" / "identity" / ".recovering").exists()
