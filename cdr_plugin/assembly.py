@@ -73,6 +73,7 @@ def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
         also_to=config.forward.to[1:],
         spool_limit=config.spool.max_size,
         inbox_limit=config.receive.max_size,
+        inbox_layout=config.receive.layout,
     )
 
 

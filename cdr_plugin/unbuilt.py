@@ -52,7 +52,6 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("forward.mode = 'all' of a tier that moves segments unopened", lambda t: _moves(t) and _replicates(t)),
     ("receive together with source and reduce.methods = ['commonality']", _is_two),
     ("forward.release = 'stored' of a tier that receives", lambda t: not t.source and _release(t) == "stored"),
-    ("receive.layout other than 'per-client'", lambda t: t.receive and t.receive.layout != "per-client"),
     ("receive.retain of a tier that keeps nothing", lambda t: t.receive and not _reduces(t) and _retains(t)),
     ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
     ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),

@@ -279,21 +279,24 @@ def _queue_of_intermediate(context: Context, config: TierConfig, found: dict[str
 def _inboxes(plugins: Plugins, config: TierConfig) -> Iterator[tuple[str, int]]:
     """Names and sizes of what lies in the inboxes, of the tier and of its groups."""
     assert config.receive is not None
+    from cdr_plugin.parcel.layout import put_objects
+
     of_groups: Iterable[str] = chain(*(group.inbox for group in config.groups.values()))
     for url in dict.fromkeys((*config.receive.inbox, *of_groups)):
         with plugins.transport(url) as inbox:
-            yield from ((info.name, info.size) for info in inbox.list("clients"))
+            yield from ((info.name, info.size) for info in put_objects(inbox))
 
 
 def _unknown_bytes(context: Context, config: TierConfig, inboxes: Iterable[tuple[str, int]]) -> int:
     """What lies there of senders whose segments are not taken."""
     from cdr_plugin.assembly import top_tiers
+    from cdr_plugin.parcel.layout import client_folder
     from cdr_plugin.top.room import known_folders
 
     for top in top_tiers(context.config, config, context.plugins, context.output):
         known = known_folders(top.register)  # one register for all groups
         top.close()
-        return sum(size for name, size in inboxes if name.split("/")[1] not in known)
+        return sum(size for name, size in inboxes if client_folder(name) not in known | {""})
     return 0
 
 

@@ -35,9 +35,11 @@ from cdr_plugin.contracts import Transport, Verdict
 from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError, RemoteError, StorageFullError
 from cdr_plugin.files import exclusive
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
-from cdr_plugin.parcel.naming import Answer, answer_name, enrolment_name, folder_id, head_name, segment_name
+from cdr_plugin.parcel.layout import Layout, read_layout
+from cdr_plugin.parcel.naming import Answer, answer_name, enrolment_name, folder_id, group_id, head_name, segment_name
 from cdr_plugin.parcel.receipt import Receipt
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.transports.placed import PlacedTransport
 
 _HEAD_EVERY = 8  # segments; a reader beside us sees progress at the price of one small object
 
@@ -126,7 +128,7 @@ class Sender:
         found, failures = [], []
         for url in self._client.storages:
             try:
-                found.append((url, stack.enter_context(self._client.plugins.transport(url))))
+                found.append((url, self._open(stack.enter_context(self._client.plugins.transport(url)))))
             except RemoteError as error:
                 failures.append(error)
         if not found:
@@ -134,6 +136,13 @@ class Sender:
         for failure in failures:
             self._reporter.note(f"client {self._client.name}: {failure}; another storage is used")
         return found
+
+    def _open(self, storage: Transport) -> Transport:
+        """The storage with the layout that it has."""
+        layout = read_layout(storage)
+        if layout is Layout.PER_CLIENT:
+            return storage
+        return PlacedTransport(storage, layout, group_id(self._client.ticket.group))
 
     def _each(self, work: Callable[[str, Transport], object]) -> None:
         """``work`` with each storage; one that fails, unless segments go there, is left out from then on."""

@@ -12,8 +12,9 @@ from cdr_plugin.contracts import ObjectInfo, Transport, Verdict
 from cdr_plugin.errors import IntegrityError, NotFoundError, RemoteError, StorageFullError
 from cdr_plugin.inbox_limit.gauge import Gauge
 from cdr_plugin.intermediate.objects import MAX_OBJECT_BYTES, Moved, in_order, put_if_new
+from cdr_plugin.parcel.layout import put_objects
 from cdr_plugin.parcel.limits import MAX_ROOM_BYTES
-from cdr_plugin.parcel.naming import CLIENTS, NOTES, HeadName, SegmentName
+from cdr_plugin.parcel.naming import NOTES, HeadName, SegmentName
 from cdr_plugin.parcel.room import Room, read_unverified_room
 from cdr_plugin.reporter import Reporter
 
@@ -64,12 +65,13 @@ class _Waiting:
 
 def _queue(spool: Transport, reporter: Reporter) -> Iterator[_Waiting]:
     """What waits, in the order of the heads; the first parcel of each client before any other."""
-    objects = list(in_order(spool.list(CLIENTS), reporter))
-    ranks = dict(_ranks(spool, [name for _, name in objects if isinstance(name, HeadName)]))
+    objects = list(in_order(put_objects(spool), reporter))
+    heads = [(info.name, name.folder) for info, name in objects if isinstance(name, HeadName)]
+    ranks = dict(_ranks(spool, heads))
     found = []
     for info, name in objects:
         if isinstance(name, SegmentName):
-            rank = ranks.get((name.folder, name.parcel_id), len(ranks))
+            rank = ranks.get(name.parcel_id, len(ranks))
             found.append((rank != 0, name.folder, rank, info.name, info))
         elif not isinstance(name, HeadName):
             found.append((False, name.folder, -1, info.name, info))  # a request to be known
@@ -77,14 +79,14 @@ def _queue(spool: Transport, reporter: Reporter) -> Iterator[_Waiting]:
         yield _Waiting(info, rank <= 0)
 
 
-def _ranks(spool: Transport, heads: Sequence[HeadName]) -> Iterator[tuple[tuple[str, bytes], int]]:
+def _ranks(spool: Transport, heads: Sequence[tuple[str, str]]) -> Iterator[tuple[bytes, int]]:
+    """The place of each parcel in its client's head; ``heads``: names, and folders of the clients."""
     from cdr_plugin.parcel.head import carried_parcels  # not for 'cdr status': it needs the crypto library
-    from cdr_plugin.parcel.naming import head_name
 
-    for head in heads:
-        data = spool.get(head_name(head.folder), 0, MAX_OBJECT_BYTES)
-        for rank, parcel in enumerate(carried_parcels(data, head.folder)):
-            yield (head.folder, parcel.id), rank
+    for name, folder in heads:
+        data = spool.get(name, 0, MAX_OBJECT_BYTES)
+        for rank, parcel in enumerate(carried_parcels(data, folder)):
+            yield parcel.id, rank
 
 
 # --- one object ---
@@ -127,7 +129,7 @@ def _found(above: Transport, info: ObjectInfo) -> bytes | None:
 
 
 def _put_heads(spool: Transport, above: Sequence[Transport], reporter: Reporter) -> None:
-    for info, name in in_order(spool.list(CLIENTS), reporter):
+    for info, name in in_order(put_objects(spool), reporter):
         if isinstance(name, HeadName):
             data = spool.get(info.name, 0, MAX_OBJECT_BYTES)
             for storage in above:

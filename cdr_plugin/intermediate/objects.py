@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import CdrError, FormatError, NotFoundError
+from cdr_plugin.parcel.layout import put_objects
 from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
-from cdr_plugin.parcel.naming import CLIENTS, HeadName, ObjectName, SegmentName, parse_name
+from cdr_plugin.parcel.naming import HeadName, ObjectName, SegmentName, parse_name
 from cdr_plugin.reporter import Reporter
 
 MAX_OBJECT_BYTES = MAX_SEGMENT_OBJECT_BYTES
@@ -67,6 +68,6 @@ def put_if_new(target: Transport, name: str, data: bytes) -> bool:
 
 def waiting(spool: Transport) -> tuple[int, int]:
     """Segments and bytes that wait in the spool."""
-    names = ((info.size, parse_name(info.name)) for info in spool.list(CLIENTS))
+    names = ((info.size, parse_name(info.name)) for info in put_objects(spool))
     sizes = [size for size, name in names if isinstance(name, SegmentName)]
     return len(sizes), sum(sizes)

@@ -14,7 +14,8 @@ from cdr_plugin.errors import NotFoundError, RemoteError, StorageFullError
 from cdr_plugin.files import TEMPORARY_PREFIX, storage_error, sync_folder
 from cdr_plugin.identity.wire import is_of_newer_program
 from cdr_plugin.intermediate.objects import MAX_OBJECT_BYTES, Moved, in_order, put_if_new, waiting
-from cdr_plugin.parcel.naming import CLIENTS, HeadName
+from cdr_plugin.parcel.layout import client_folder, put_objects
+from cdr_plugin.parcel.naming import HeadName
 from cdr_plugin.reporter import Reporter
 
 _NO_ROOM = "waiting for room in the spool (spool.max_size), which 'cdr send' makes"
@@ -29,8 +30,9 @@ def take(
     *,
     all_reached: bool = True,
 ) -> Moved:
-    """Move everything below ``clients/`` into the spool, as long as that holds at most ``limit`` bytes. An inbox that
-    fails is reported and left out; RemoteError when each of them does. ``all_reached``: there are no others."""
+    """Move everything that lower tiers have put into the spool, whatever the layout, as long as that holds at most
+    ``limit`` bytes. An inbox that fails is reported and left out; RemoteError when each of them does.
+    ``all_reached``: there are no others."""
     taking = _Taking(spool, spool_folder, limit, reporter)
     # Heads are read before segments are listed: what they name is there by then.
     heads = {url: found for url, inbox in inboxes.items() if (found := taking.heads(url, inbox)) is not None}
@@ -51,6 +53,7 @@ class _Taking:
         self._spooled = 0 if limit is None else waiting(spool)[1]
         self._reporter = reporter
         self._behind: set[str] = set()
+        """Folders of clients; the empty one stands for whoever may be in a shared folder."""
         self.failed: list[RemoteError] = []
         self.moved = Moved()
 
@@ -70,7 +73,7 @@ class _Taking:
 
     def segments(self, url: str, inbox: Transport) -> None:
         try:
-            for info, name in in_order(inbox.list(CLIENTS), self._reporter):
+            for info, name in in_order(put_objects(inbox), self._reporter):
                 if not isinstance(name, HeadName):
                     self._take(inbox, info, name.folder)
         except RemoteError as error:
@@ -104,12 +107,12 @@ class _Taking:
             for name, data in heads.items():
                 if is_of_newer_program(data):  # which of two is newer cannot be told
                     self._reporter.error(name, "receive", "its format is not known; left where it is, upgrade cdr")
-                elif name.split("/")[1] not in self._behind and not _is_older(self._spool, name, data):
+                elif not {"", client_folder(name)} & self._behind and not _is_older(self._spool, name, data):
                     put_if_new(self._spool, name, data)
 
 
 def _read_heads(inbox: Transport) -> Iterator[tuple[str, bytes]]:
-    for info, name in in_order(inbox.list(CLIENTS), Reporter()):
+    for info, name in in_order(put_objects(inbox), Reporter()):
         if isinstance(name, HeadName):
             try:
                 yield info.name, inbox.get(info.name, 0, MAX_OBJECT_BYTES)
@@ -121,7 +124,7 @@ def _is_older(spool: Transport, name: str, data: bytes) -> bool:
     """Is this head older than the one that came through another inbox, which its client could not reach then?"""
     from cdr_plugin.parcel.head import carried_serial  # not for 'cdr status': it needs the crypto library
 
-    folder = name.split("/")[1]
+    folder = client_folder(name)
     try:
         present = spool.get(name, 0, MAX_OBJECT_BYTES)
     except NotFoundError:

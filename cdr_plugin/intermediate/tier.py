@@ -19,6 +19,7 @@ from cdr_plugin.contracts import Transport, Verdict
 from cdr_plugin.errors import RemoteError
 from cdr_plugin.files import exclusive, remove_temporaries
 from cdr_plugin.intermediate.objects import Moved, waiting
+from cdr_plugin.parcel.layout import Layout, post_layout
 from cdr_plugin.parcel.naming import plain_room_name
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
@@ -43,6 +44,8 @@ class IntermediateTier:
     """The most bytes that wait in the spool; what does not fit stays in the inboxes."""
     inbox_limit: int | None = None
     """The most bytes that senders may leave in each inbox."""
+    inbox_layout: str = "per-client"
+    """How senders are to lay out what they put; it travels on as it is."""
 
     @property
     def spool(self) -> Path:
@@ -54,7 +57,7 @@ class IntermediateTier:
         self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         for url in self.inboxes:
             with self.plugins.transport(url, create=True) as inbox:
-                self._post_room(inbox)
+                self._post_notes(inbox)
         return made
 
     def receive(self, reporter: Reporter) -> Moved:
@@ -67,7 +70,7 @@ class IntermediateTier:
             moved = take(inboxes, spool, self.spool, self.spool_limit, reporter, all_reached=not failures)
             moved.failures += failures
             for inbox in inboxes.values():
-                self._post_room(inbox)
+                self._post_notes(inbox)
         return moved
 
     def send(self, reporter: Reporter, may_go_on: Callable[[], Verdict] = lambda: Verdict(True)) -> Moved:
@@ -107,8 +110,9 @@ class IntermediateTier:
             note(f"{self.name}: {failure}; left out for now")
         return found, len(failures)
 
-    def _post_room(self, inbox: Transport) -> None:
-        """A note that nobody signs: this tier has no keys. Whoever forges one can make senders wait, no more."""
+    def _post_notes(self, inbox: Transport) -> None:
+        """Notes that nobody signs: this tier has no keys. Whoever forges one can make senders wait, no more."""
+        post_layout(inbox, Layout(self.inbox_layout))
         if self.inbox_limit is None:
             inbox.delete(plain_room_name())
             return

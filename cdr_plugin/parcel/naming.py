@@ -16,6 +16,9 @@
     answers/FOLDER/baseline-NUMBER      its parts: 8 hex digits
     answers/FOLDER/digest               manifest of what the tiers above know, for a tier that reduces
     answers/FOLDER/digest-NUMBER        its parts: 8 hex digits
+    groups/GROUP/FOLDER/...             what is below clients/FOLDER, where the layout is per group
+    shared/PARCEL/INDEX                 segments, where the layout is shared
+    notes/layout                        which layout the inbox has; without it per client
     notes/room                          how much the inbox may hold, by a tier without keys
     notes/GROUP/room                    the same, signed, for the senders of one group: 32 hex digits
 
@@ -37,10 +40,15 @@ from cdr_plugin.identity.wire import frame, group_hash
 CLIENTS = "clients"
 ANSWERS = "answers"
 NOTES = "notes"
+GROUPS = "groups"
+SHARED = "shared"
+PUT = (CLIENTS, GROUPS, SHARED)
+"""Where lower tiers put things; they read ``ANSWERS`` and ``NOTES``."""
 
 _NAME = re.compile(
-    r"clients/(?P<client>[0-9a-f]{32})/"
+    r"(?:clients|groups/(?P<group>[0-9a-f]{32}))/(?P<client>[0-9a-f]{32})/"
     r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
+    r"|shared/(?P<shared>[0-9a-f]{32})/(?P<at>[0-9a-f]{8})"
     r"|answers/(?P<answered>[0-9a-f]{32})/"
     r"(?P<answer>receipt|standing|verified|enrolment|policy|notice|baseline|keys|digest)"
     r"|answers/(?P<given>[0-9a-f]{32})/(?P<whole>baseline|digest)-(?P<part>[0-9a-f]{8})",
@@ -79,7 +87,7 @@ class EnrolmentName:
 
 @dataclass(frozen=True, slots=True)
 class SegmentName:
-    """A segment of a parcel."""
+    """A segment of a parcel; ``folder`` is empty in a shared folder: its header tells whose it is."""
 
     folder: str
     parcel_id: bytes
@@ -150,9 +158,16 @@ def plain_room_name() -> str:
 
 
 def room_name(group: str) -> str:
-    """The group's pseudonym tells the group only to who knows its name, as heads do."""
-    pseudonym = sha256(frame(b"cdr/1 notes", group_hash(group))).hexdigest()[:32]
-    return f"{NOTES}/{pseudonym}/room"
+    return f"{NOTES}/{group_id(group)}/room"
+
+
+def layout_name() -> str:
+    return f"{NOTES}/layout"
+
+
+def group_id(group: str) -> str:
+    """The group's pseudonym in shared storage. It tells the group only to who knows its name, as heads do."""
+    return sha256(frame(b"cdr/1 notes", group_hash(group))).hexdigest()[:32]
 
 
 def parse_name(name: str) -> ObjectName:
@@ -164,6 +179,8 @@ def parse_name(name: str) -> ObjectName:
         return AnswerName(match["answered"], Answer(match["answer"]))
     if match["given"]:
         return PartName(match["given"], Answer(match["whole"]), int(match["part"], 16))
+    if match["shared"]:
+        return SegmentName("", bytes.fromhex(match["shared"]), int(match["at"], 16))
     if match["head"]:
         return HeadName(match["client"])
     if match["tag"]:

@@ -6,7 +6,7 @@ are reported and left alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -70,14 +70,21 @@ class Inboxes:
     """All inboxes of one tier, open. One that fails is reported and left out from then on; when none is
     left, its error is raised."""
 
-    def __init__(self, plugins: Plugins, urls: Sequence[str], reporter: Reporter) -> None:
+    def __init__(
+        self,
+        plugins: Plugins,
+        urls: Sequence[str],
+        reporter: Reporter,
+        view: Callable[[Transport], Transport] = lambda inbox: inbox,
+    ) -> None:
+        """``view``: how the tier sees an inbox, see ``laid_out``."""
         self._reporter = reporter
         self._open: dict[str, Transport] = {}
         self._failed: dict[str, Transport | None] = {}
         distinct = dict.fromkeys(urls)
         for url in distinct:
             try:
-                self._open[url] = plugins.transport(url)
+                self._open[url] = view(plugins.transport(url))
             except RemoteError as error:
                 self._leave_out(url, None, error, others=len(self._failed) + 1 < len(distinct))
 

@@ -44,7 +44,7 @@ def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
     top.require_identity()
     with (
         exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"),
-        Inboxes(top.plugins, top.inboxes, reporter) as inboxes,
+        Inboxes(top.plugins, top.inboxes, reporter, top.view) as inboxes,
     ):
         while _one_pass(top, inboxes, reporter, result):
             pass

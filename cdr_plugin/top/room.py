@@ -1,4 +1,4 @@
-"""The signed note about the limit of an inbox, by a tier that has keys and a register."""
+"""The notes below an inbox, by a tier that has keys and a register: its layout, and its limit, signed."""
 
 from __future__ import annotations
 
@@ -7,51 +7,59 @@ import time
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import RemoteError
 from cdr_plugin.identity.register import ClientState, Register
-from cdr_plugin.inbox_limit.posting import Filling, measure
-from cdr_plugin.parcel.naming import folder_id, room_name
+from cdr_plugin.inbox_limit.contents import is_head, segments_in
+from cdr_plugin.inbox_limit.posting import Filling
+from cdr_plugin.parcel.layout import Layout, client_folder, post_layout
+from cdr_plugin.parcel.naming import CLIENTS, folder_id, room_name
 from cdr_plugin.parcel.room import write_room
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.tier import TopTier
 
-_POSTED = "room_posted"
-"""Fact of the tier's state: the limit that its notes tell, or nothing."""
+_POSTED = "notes_posted"
+"""Fact of the tier's state: that there are notes of it, which have to be kept up."""
 
 
-def post_room(top: TopTier, limit: int | None, reporter: Reporter) -> None:
-    """Say in each inbox how much it may hold and how much it holds, or take back what was said. Whoever cannot
-    be reached is told by the next run."""
-    if limit is None and not top.state.get(_POSTED):
+def post_notes(top: TopTier, limit: int | None, layout: Layout, reporter: Reporter) -> None:
+    """Say in each inbox how clients' folders lie there, how much it may hold and how much it holds, or take back
+    what was said. Whoever cannot be reached is told by the next run."""
+    nothing = limit is None and layout is Layout.PER_CLIENT
+    if nothing and not top.state.get(_POSTED):
         return
+    top.state.put({_POSTED: "yes"})
     failed = False
     for url in dict.fromkeys(top.inboxes):
         try:
             with top.plugins.transport(url) as inbox:
-                _post(top, url, inbox, limit, reporter)
+                post_layout(inbox, layout)
+                _post_room(top, url, inbox, limit, reporter)
         except RemoteError as error:
-            reporter.note(f"inbox {url}: {error}; its note about the room in it is as old as before")
+            reporter.note(f"inbox {url}: {error}; the notes in it are as old as before")
             failed = True
-    if not failed:
-        top.state.put({_POSTED: "" if limit is None else str(limit)})
+    if nothing and not failed:
+        top.state.put({_POSTED: ""})
 
 
-def _post(top: TopTier, url: str, inbox: Transport, limit: int | None, reporter: Reporter) -> None:
+def _post_room(top: TopTier, url: str, inbox: Transport, limit: int | None, reporter: Reporter) -> None:
     if limit is None:
         inbox.delete(room_name(top.group))
         return
-    top.state.put({_POSTED: str(limit)})
-    found = measure_inbox(inbox, top.register)
+    found = _measured(top, inbox)
     room = found.room(limit, time.time(), top.state.next_serial("room"))
     inbox.put(room_name(top.group), write_room(room, top.identity.signing, group=top.group), overwrite=True)
     if room.ignored:
         reporter.note(
-            f"inbox {url}: {found.unknown} bytes are of unknown senders, who see 'cdr clients'; "
+            f"inbox {url}: {found.unknown} bytes are of unknown senders, see 'cdr clients'; "
             f"{room.ignored} of them do not count against its limit"
         )
 
 
-def measure_inbox(inbox: Transport, register: Register) -> Filling:
+def _measured(top: TopTier, inbox: Transport) -> Filling:
     """What lies in an inbox, of those whose segments are taken and of others; several groups may share it."""
-    return measure(inbox, known_folders(register).__contains__)
+    known_ones = known_folders(top.register)
+    total = sum(size for _, size in segments_in(inbox))
+    seen = {info.name: info.size for info in top.view(inbox).list(CLIENTS) if not is_head(info.name)}
+    known = sum(size for name, size in seen.items() if client_folder(name) in known_ones)
+    return Filling(known, max(total - known, 0))
 
 
 def known_folders(register: Register) -> set[str]:

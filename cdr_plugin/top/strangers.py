@@ -117,7 +117,7 @@ def refuse(top: TopTier, stranger: Stranger, reporter: Reporter) -> int:
     again: only who writes into the storage can be kept from that, by the storage."""
     deleted = 0
     prefix = f"{CLIENTS}/{stranger.folder}"
-    with Inboxes(top.plugins, top.inboxes, reporter) as inboxes:
+    with Inboxes(top.plugins, top.inboxes, reporter, top.view) as inboxes:
         for inbox in inboxes:
             with inboxes.using(inbox):
                 for info in list(inbox.list(prefix)):

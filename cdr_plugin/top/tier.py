@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from cdr_plugin.contracts import Decoder, Repository, RepositoryOptions
+from cdr_plugin.contracts import Decoder, Repository, RepositoryOptions, Transport
 from cdr_plugin.errors import NoRepositoryError, NotEnrolledError, PluginError
 from cdr_plugin.identity.register import Register, SenderKind
 from cdr_plugin.identity.store import Identity
@@ -178,6 +178,12 @@ class TopTier:
     def other_groups(self) -> list[str]:
         """Groups of this tier besides this one: what is for them may lie in the same inbox."""
         return [group for group in self.identity.groups() if group != self.group]
+
+    def view(self, inbox: Transport) -> Transport:
+        """An inbox with all its layouts, as this group sees it."""
+        from cdr_plugin.top.laid_out import laid_out
+
+        return laid_out(inbox, self.group, self.identity, self.other_groups(), self.register)
 
     def close(self) -> None:
         for name in ("state", "register"):

@@ -18,9 +18,10 @@ from cdr_plugin.errors import RemoteError, StorageFullError
 from cdr_plugin.identity.keys import SigningKey
 from cdr_plugin.identity.register import ClientState
 from cdr_plugin.inbox_limit.gauge import Gauge
+from cdr_plugin.parcel.layout import Layout
 from cdr_plugin.parcel.naming import folder_id, plain_room_name, room_name, segment_name
 from cdr_plugin.parcel.room import UNVERIFIED_S, Room, write_plain_room, write_room
-from cdr_plugin.top.room import post_room
+from cdr_plugin.top.room import post_notes
 from cdr_plugin.transports.faults import Fault, FaultyTransport, Kind
 from tests.support.chain import Chain, Recorder
 from tests.support.faulty import FaultyPlugins
@@ -47,7 +48,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hierarchy:
 
 def post(world: Hierarchy, limit: int | None = LIMIT) -> None:
     chain = world.chain()
-    post_room(chain.top, limit, Recorder())
+    post_notes(chain.top, limit, Layout.PER_CLIENT, Recorder())
     chain.top.close()
 
 
@@ -130,7 +131,7 @@ def test_unknown_and_revoked_senders_cannot_fill_an_inbox_for_others(world: Hier
     chain.top.close()
     strangers = [fill(world, other, 10 * LIMIT), fill(world, "0" * 32, 10 * LIMIT)]
     recorder = Recorder()
-    post_room(world.chain().top, LIMIT, recorder)
+    post_notes(world.chain().top, LIMIT, Layout.PER_CLIENT, recorder)
     assert "bytes are of unknown senders" in recorder.notes[0]
     world.backup()
     result = world.send()
@@ -248,6 +249,6 @@ def test_a_segment_larger_than_the_limit_fits_into_an_empty_inbox(tmp_path: Path
 def test_chains_are_not_needed_for_a_note(tmp_path: Path) -> None:
     """A tier that never had a limit leaves nothing in its inbox."""
     chain = Chain(tmp_path).init()
-    post_room(chain.top, None, Recorder())
+    post_notes(chain.top, None, Layout.PER_CLIENT, Recorder())
     assert list(chain.inbox.glob("notes/*")) == []
 

@@ -28,10 +28,11 @@ from cdr_plugin.config.schema import Role
 from cdr_plugin.errors import NotEnrolledError, UserError
 from cdr_plugin.identity.register import SenderKind
 from cdr_plugin.identity.ticket import ticket_group
+from cdr_plugin.parcel.layout import Layout
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.timezone import local_zone_name
-from cdr_plugin.top.room import post_room
+from cdr_plugin.top.room import post_notes
 
 HELP = """Make identity, state, inbox and repository where they are missing. A repository that restic made is
 kept with its history: see 'cdr adopt'.
@@ -82,7 +83,8 @@ def _below_the_top(context: Context, tier: TierConfig) -> int:
 def _init_top(context: Context, config: TierConfig) -> Iterator[str]:
     for top in top_tiers(context.config, config, context.plugins, context.output):
         yield from (f"{what} ({config.name}, group {top.group})" for what in top.init())
-        post_room(top, config.receive.max_size if config.receive else None, context.output)
+        if config.receive is not None:
+            post_notes(top, config.receive.max_size, Layout(config.receive.layout), context.output)
         top.close()
     yield from _init_agentless(context, config)
 

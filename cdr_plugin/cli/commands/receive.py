@@ -19,12 +19,12 @@ from cdr_plugin.contracts import Verdict
 from cdr_plugin.convenience import last_done_s, note_done, received, receiving_by_group
 from cdr_plugin.errors import NotConvenientError, RemoteError
 from cdr_plugin.intermediate.objects import Moved
-from cdr_plugin.parcel.naming import CLIENTS
+from cdr_plugin.parcel.layout import Layout, put_objects
 from cdr_plugin.tier_state import TierState
 from cdr_plugin.top.quota import recount
 from cdr_plugin.top.receive import receive
 from cdr_plugin.top.result import ReceiveResult
-from cdr_plugin.top.room import post_room
+from cdr_plugin.top.room import post_notes
 from cdr_plugin.top.tier import TopTier
 
 HELP = """Take what lies in the inboxes: the top tier stores it, an intermediate tier passes it on with 'cdr send',
@@ -102,7 +102,7 @@ def _has_arrivals(context: Context, config: TierConfig) -> bool:
     try:
         for url in {*config.receive.inbox, *chain(*own)}:
             with context.plugins.transport(url) as inbox:
-                if any(not info.name.endswith("/head") for info in inbox.list(CLIENTS)):
+                if any(not info.name.endswith("/head") for info in put_objects(inbox)):
                     return True
     except RemoteError:
         return True
@@ -147,7 +147,7 @@ def _store(context: Context, config: TierConfig, top: TopTier, stored: ReceiveRe
     with closing(top):
         recount(top)
         result = receive(top, context.output)
-        post_room(top, config.receive.max_size, context.output)
+        post_notes(top, config.receive.max_size, Layout(config.receive.layout), context.output)
     stored.add(result)
     if result.rejected or result.inboxes_failed:
         return 1

@@ -1,0 +1,214 @@
+"""An inbox as a receiving tier of one group sees it: all layouts at once, everything named as per client.
+
+Whose a segment in the shared folder is, its sealed header tells. Opening one costs 0.2 ms and a look at the storage,
+and anybody can put a million: those that the heads of known clients name are opened first, of others
+``MAX_OPENED`` per listing. Whoever is attributed something is still checked when the segment is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from cdr_plugin.contracts import ObjectInfo, Transport, Travelled
+from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
+from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
+from cdr_plugin.model.blobs import Buffer
+from cdr_plugin.parcel.head import carried_parcels, carried_serial
+from cdr_plugin.parcel.naming import (
+    CLIENTS,
+    GROUPS,
+    SHARED,
+    HeadName,
+    SegmentName,
+    folder_id,
+    group_id,
+    parse_name,
+    segment_name,
+)
+from cdr_plugin.parcel.segment import MAX_START_BYTES, read_sender
+
+if TYPE_CHECKING:
+    from cdr_plugin.identity.register import Register
+    from cdr_plugin.identity.store import Identity
+
+R = TypeVar("R")
+
+MAX_OPENED = 4096
+"""Segments of the shared folder that no known client's head names, opened in one listing: 1 to 2 s."""
+
+Owner: TypeAlias = Callable[[SegmentName, bytes], str | None]
+"""The client's folder by a segment's name and first bytes; None where none of our keys opens it."""
+
+
+class LaidOut(Transport):
+    """``inner`` with all its layouts. ``group``: the pseudonym of the tier's group; ``is_known``: is this folder
+    that of a client whose segments are taken?"""
+
+    def __init__(self, inner: Transport, group: str, owner: Owner, is_known: Callable[[str], bool]) -> None:
+        self.abilities = inner.abilities
+        self._inner = inner
+        self._group = f"{GROUPS}/{group}"
+        self._owner = owner
+        self._is_known = is_known
+        self._owners: dict[str, str | None] = {}
+        self._places: dict[str, list[str]] = {}
+        """By the name as per client: where it was found."""
+
+    # --- names ---
+
+    def list(self, folder: str = "") -> Iterator[ObjectInfo]:
+        if folder != CLIENTS and not folder.startswith(f"{CLIENTS}/"):
+            yield from self._inner.list(folder)
+            return
+        self._places.clear()
+        below = folder[len(CLIENTS) :]
+        found = [(info.name, info) for info in self._inner.list(folder)]
+        of_group = self._inner.list(f"{self._group}{below}")
+        found += [(CLIENTS + info.name[len(self._group) :], info) for info in of_group]
+        shared = self._shared([shown for shown, _ in found])
+        found += [(shown, info) for shown, info in shared if shown.startswith(f"{folder}/")]
+        for shown, info in found:
+            places = self._places.setdefault(shown, [])
+            places.append(info.name)
+            if len(places) == 1:
+                yield ObjectInfo(shown, info.size)
+
+    def _shared(self, names: Sequence[str]) -> Iterator[tuple[str, ObjectInfo]]:
+        """Segments of the shared folder that are somebody's, named as per client."""
+        waiting = list(self._inner.list(SHARED))
+        announced = self._announced(names) if waiting else frozenset()
+        left = MAX_OPENED
+        for info in waiting:
+            name = _segment(info.name)
+            if name is None:
+                continue
+            if info.name not in self._owners and name.parcel_id not in announced:
+                if not left:
+                    continue
+                left -= 1
+            folder = self._owner_of(name, info.name)
+            if folder:
+                yield segment_name(folder, name.parcel_id, name.index), info
+
+    def _announced(self, names: Sequence[str]) -> frozenset[bytes]:
+        """Parcels that heads of known clients name."""
+        found: set[bytes] = set()
+        for shown in names:
+            if shown.endswith("/head") and (name := _head(shown)) is not None and self._is_known(name.folder):
+                try:
+                    found |= {p.id for p in carried_parcels(self.get(shown, 0, MAX_DOCUMENT_BYTES + 1), name.folder)}
+                except NotFoundError:
+                    continue
+        return frozenset(found)
+
+    def _owner_of(self, name: SegmentName, place: str) -> str | None:
+        if place not in self._owners:
+            try:
+                self._owners[place] = self._owner(name, self._inner.get(place, 0, MAX_START_BYTES))
+            except NotFoundError:
+                return None
+        return self._owners[place]
+
+    def _found(self, name: str) -> Sequence[str]:
+        """Where an object may be: where it was listed, else in each layout."""
+        if not name.startswith(f"{CLIENTS}/"):
+            return (name,)
+        return self._places.get(name) or self._possible(name)
+
+    def _possible(self, name: str) -> Sequence[str]:
+        rest = name[len(CLIENTS) :]
+        parts = rest.split("/")
+        return (name, self._group + rest, *(["/".join((SHARED, *parts[2:]))] if len(parts) == 4 else []))
+
+    # --- objects ---
+
+    def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        places = self._found(name)
+        if len(places) > 1 and offset == 0 and _head(name) is not None:
+            return self._newest_head(name, places, length)
+        return self._first(name, lambda place: self._inner.get(place, offset, length))
+
+    def get_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> None:
+        self._first(name, lambda place: self._inner.get_file(place, path, moved))
+
+    def stat(self, name: str) -> ObjectInfo:
+        return ObjectInfo(name, self._first(name, lambda place: self._inner.stat(place)).size)
+
+    def _newest_head(self, name: str, places: Sequence[str], length: int | None) -> bytes:
+        """A client leaves its head where it was when the layout changes, and writes the next one elsewhere."""
+        found = []
+        for place in places:
+            try:
+                found.append(self._inner.get(place, 0, length))
+            except NotFoundError:
+                continue
+        if not found:
+            raise NotFoundError(f"{name}: there is no such object")
+        return max(found, key=lambda data: carried_serial(data, name.split("/")[1]))
+
+    def _first(self, name: str, work: Callable[[str], R]) -> R:
+        *others, last = self._found(name)
+        for place in others:
+            try:
+                return work(place)
+            except NotFoundError:
+                continue
+        return work(last)
+
+    def put(self, name: str, data: Buffer, *, overwrite: bool = False) -> None:
+        self._inner.put(name, data, overwrite=overwrite)
+
+    def put_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> int:
+        return self._inner.put_file(name, path, moved)
+
+    def delete(self, name: str) -> None:
+        for place in self._found(name):
+            self._inner.delete(place)
+
+    def free_space(self) -> int | None:
+        return self._inner.free_space()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def owner_by(identity: Identity, groups: Sequence[str]) -> Owner:
+    """By the keys of ``groups``, those of one tier."""
+
+    def owner(name: SegmentName, start: bytes) -> str | None:
+        for group in groups:
+            try:
+                keys = identity.sealing_keys(group)
+                sender = read_sender(start, group=group, keys=keys, parcel_id=name.parcel_id, index=name.index)
+            except IntegrityError:
+                continue
+            return folder_id(sender, group)
+        return None
+
+    return owner
+
+
+def laid_out(inner: Transport, group: str, identity: Identity, others: Sequence[str], register: Register) -> LaidOut:
+    """The inbox for one group of a tier that has ``others`` as well, whose segments may lie in the same folder."""
+    from cdr_plugin.top.room import known_folders
+
+    known = known_folders(register)
+    return LaidOut(inner, group_id(group), owner_by(identity, (group, *others)), known.__contains__)
+
+
+def _segment(name: str) -> SegmentName | None:
+    try:
+        found = parse_name(name)
+    except FormatError:
+        return None
+    return found if isinstance(found, SegmentName) else None
+
+
+def _head(name: str) -> HeadName | None:
+    try:
+        found = parse_name(name)
+    except FormatError:
+        return None
+    return found if isinstance(found, HeadName) else None
