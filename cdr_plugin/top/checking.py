@@ -77,7 +77,7 @@ def tell_verified(top: TopTier, reporter: Reporter) -> None:
     try:
         with (
             exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"),
-            Inboxes(top.plugins, top.inboxes, reporter) as inboxes,
+            Inboxes(top.plugins, top.inboxes, reporter, top.view) as inboxes,
         ):
             publish_verified(top, inboxes, inboxes.listings(), frozenset())
     except RemoteError as error:  # one of them: another process is receiving
