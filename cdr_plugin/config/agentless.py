@@ -35,4 +35,5 @@ def agentless_clients(tier: TierConfig) -> Iterator[TierConfig]:
 def _inboxes(tier: TierConfig, one: AgentlessConfig) -> tuple[str, ...]:
     assert tier.receive is not None
     group = tier.groups.get(one.group)
-    return group.inbox if tier.store and group and group.inbox else tier.receive.inbox
+    opens = tier.store or tier.reduce.methods  # what opens nothing knows no groups
+    return group.inbox if opens and group and group.inbox else tier.receive.inbox

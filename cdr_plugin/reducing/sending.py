@@ -84,7 +84,7 @@ def _send_one(
         while (verdict := may_go_on()).convenient and sender.send_next():
             pass
         result = sender.end()
-    result.waiting_for = verdict.reason if result.segments_waiting else ""
+    result.waiting_for = (sender.held_up_by or verdict.reason) if result.segments_waiting else ""
     return result
 
 
