@@ -95,7 +95,7 @@ REFUSED = {
     ("recover", "gone", "-T", "hq"): "gone: No such file or directory",
     ("recover", "password", "-T", "hq", "--passphrase-command", "echo p"): "identity export: this file is none",
     ("show", "--signing"): "--group, --signing and --drop-old belong to 'rotate'",
-    ("rotate", "-T", "laptop"): "tier laptop: nobody seals to a client but the tier above",
+    ("rotate", "-T", "laptop"): "tier laptop: a client's keys are replaced together",
     ("rotate", "-T", "hq", "--group", "legal"): "tier hq: no key for group legal; see 'cdr identity show'",
     ("rotate", "-T", "hq", "--group", "../x"): "'../x' is no group name",
     ("rotate", "-T", "hq", "--signing", "--drop-old"): "--drop-old makes no new key",

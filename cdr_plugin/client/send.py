@@ -24,6 +24,7 @@ from cdr_plugin.client.policy import adopt_policies
 from cdr_plugin.client.receipts import apply_receipt, read_receipt_in
 from cdr_plugin.client.resealing import reseal_waiting
 from cdr_plugin.client.room import Room, SpoolFullError, free_files
+from cdr_plugin.client.rotating import note_answered, to_be_announced
 from cdr_plugin.client.rows import SegmentRow
 from cdr_plugin.client.spooler import spool_path
 from cdr_plugin.client.standing import read_standings
@@ -226,6 +227,7 @@ class Sender:
         self._each(lambda _, place: found.append(read_receipt_in(self._client, place, self._folder, self._reporter)))
         newest = max((receipt for receipt in found if receipt is not None), key=lambda r: r.serial, default=None)
         if newest is not None:
+            note_answered(self._client)
             apply_receipt(self._client, newest, self._reporter)
 
     def _take_baseline(self, _: str, storage: Transport) -> None:
@@ -248,6 +250,9 @@ class Sender:
         if request is not None and int(self._state.get("receipt_serial") or b"0") <= self._before_enrolment():
             # Over one that a broken storage may have torn: it would be refused for ever.
             self._storage.put(enrolment_name(self._folder, request), request, overwrite=True)
+        successor = to_be_announced(self._client)
+        if successor is not None:
+            self._storage.put(enrolment_name(self._folder, successor), successor, overwrite=True)
 
     def _before_enrolment(self) -> int:
         """The highest serial of a receipt that may be older than our enrolment: one that was on its way then may

@@ -27,6 +27,7 @@ from cdr_plugin.errors import (
 )
 from cdr_plugin.identity.keys import KemSuite, SealingPublicKey, VerifyKey, short
 from cdr_plugin.identity.strangers import Stranger, Strangers, forget_stranger
+from cdr_plugin.identity.successor import Successor
 from cdr_plugin.identity.ticket import Enrolment, ticket_id
 from cdr_plugin.identity.wire import check_group, frame, is_name
 
@@ -385,26 +386,34 @@ class Register:
         old key signs is taken no more. The client again."""
         sealing = stranger.sealing_key()
         with self._changing() as db:
-            client = _get(db, fingerprint, group)
-            if client.via:
-                raise UserError(f"client {client.name}: it came through another tier; give it new keys there")
-            if _find_key(db, stranger.key, group) is not None or _find(db, stranger.key.fingerprint, group) is not None:
-                raise UserError(f"key {short(stranger.key.fingerprint)} is, or was, one of a client of group {group}")
+            _replace_keys(db, _get(db, fingerprint, group), stranger.key, sealing)
+            facts = json.dumps(dict(stranger.facts), sort_keys=True)
             db.execute(
-                "UPDATE clients SET verify_key = ?, suite = ?, sealing_key = ?, facts = ?, ticket = ? "
-                "WHERE fingerprint = ? AND grp = ?",
-                (
-                    stranger.key.raw,
-                    int(sealing.suite),
-                    sealing.raw,
-                    json.dumps(dict(stranger.facts), sort_keys=True),
-                    stranger.ticket,
-                    fingerprint,
-                    group,
-                ),
+                "UPDATE clients SET facts = ?, ticket = ? WHERE fingerprint = ? AND grp = ?",
+                (facts, stranger.ticket, fingerprint, group),
             )
             forget_stranger(db, stranger)
             return _get(db, fingerprint, group)
+
+    def succeed(self, successor: Successor) -> Client:
+        """The client whose key named a successor has that one from now on; again the same answer. AuthenticationError
+        when no approved client's key is among the predecessors."""
+        group = successor.group
+        with self._changing() as db:
+            client = _find_key(db, successor.key, group)
+            if client is None:
+                known = (_find_key(db, one.verify_key, group) for one in successor.predecessors)
+                client = next((found for found in known if found is not None), None)
+            if client is None:
+                raise AuthenticationError(
+                    f"successor {short(successor.key.fingerprint)}: no key before it is known in group {group}"
+                )
+            if client.state is not ClientState.APPROVED:
+                raise AuthenticationError(f"client {client.name} of group {group}: {client.state}")
+            successor.check(client.key)
+            if (client.key, client.sealing) != (successor.key, successor.sealing):
+                _replace_keys(db, client, successor.key, successor.sealing)
+            return _get(db, client.fingerprint, group)
 
     # --- central policies
 
@@ -460,6 +469,17 @@ def _store(db: sqlite3.Connection, client: Client, ticket: bytes) -> None:
             client.via,
             client.moved_to,
         ),
+    )
+
+
+def _replace_keys(db: sqlite3.Connection, client: Client, key: VerifyKey, sealing: SealingPublicKey) -> None:
+    if client.via:
+        raise UserError(f"client {client.name}: it came through another tier; give it new keys there")
+    if key != client.key and (_find_key(db, key, client.group) or _find(db, key.fingerprint, client.group)):
+        raise UserError(f"key {short(key.fingerprint)} is, or was, one of a client of group {client.group}")
+    db.execute(
+        "UPDATE clients SET verify_key = ?, suite = ?, sealing_key = ? WHERE fingerprint = ? AND grp = ?",
+        (key.raw, int(sealing.suite), sealing.raw, client.fingerprint, client.group),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from cdr_plugin.errors import AuthenticationError, CdrError, NotFoundError, UserError
 from cdr_plugin.identity.register import Client
+from cdr_plugin.identity.successor import Successor, open_successor
 from cdr_plugin.identity.ticket import Enrolment, open_enrolment
 from cdr_plugin.parcel.naming import EnrolmentName, folder_id
 from cdr_plugin.reporter import Reporter
@@ -22,29 +24,40 @@ def admit_clients(top: TopTier, inbox: Inbox, reporter: Reporter) -> list[Client
             data = inbox.transport.get(object_name, 0, MAX_ENROLMENT_BYTES)
             if any(_opens(top, data, group) for group in top.other_groups()):
                 continue  # several groups may share an inbox
-            enrolment = _open(top, data, top.group)
-            _check_folder(name, folder_id(enrolment.client, top.group))
-            client = _redeem(top, enrolment)
+            client, what = _admit(top, name, _open(top, data, top.group))
         except NotFoundError:
             continue
         except CdrError as error:
             reporter.error(object_name, "receive", error)
             continue
         inbox.transport.delete(object_name)
-        reporter.note(f"client {client.name} enrolled in group {client.group} ({client.fingerprint.hex()[:16]})")
+        key = client.key.fingerprint.hex()[:16]
+        reporter.note(f"client {client.name} {what} in group {client.group} ({key})")
         admitted.append(client)
     return admitted
 
 
-def _open(top: TopTier, data: bytes, group: str) -> Enrolment:
-    return open_enrolment(
-        data,
-        keys=top.identity.sealing_keys(group),
-        group=group,
-        tier=top.identity.signing.public,
-        former=[one.verify_key for one in top.identity.predecessors],
-        now_s=time.time(),
-    )
+def _admit(top: TopTier, name: EnrolmentName, request: Enrolment | Successor) -> tuple[Client, str]:
+    """The client, and what it is now, for people."""
+    if isinstance(request, Enrolment):
+        _check_folder(name, folder_id(request.client, top.group))
+        return _redeem(top, request), "enrolled"
+    _check_folder(name, folder_id(request.key, top.group))
+    if not top.is_end:
+        raise UserError("a client has new keys, which the tiers above would not learn; enrol it anew")
+    return top.register.succeed(request), "has new keys"
+
+
+def _open(top: TopTier, data: bytes, group: str) -> Enrolment | Successor:
+    """A request to be known, or one to be known by another key; the error is that of the first."""
+    keys, now_s = top.identity.sealing_keys(group), time.time()
+    present, former = top.identity.signing.public, [one.verify_key for one in top.identity.predecessors]
+    try:
+        return open_enrolment(data, keys=keys, group=group, tier=present, former=former, now_s=now_s)
+    except AuthenticationError:
+        with suppress(AuthenticationError):
+            return open_successor(data, keys=keys, group=group, tiers=(*former, present), now_s=now_s)
+        raise
 
 
 def _opens(top: TopTier, data: bytes, group: str) -> bool:

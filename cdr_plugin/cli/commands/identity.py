@@ -148,10 +148,8 @@ def _read(path: Path) -> bytes:
 def _rotate(context: Context) -> None:
     options, tier = context.options, _one(context)
     if tier.receive is None:
-        raise UserError(
-            f"tier {tier.name}: nobody seals to a client but the tier above, which learns its keys by enrolment; "
-            "new ones take a new identity, a new ticket, and 'cdr clients rekey' there"
-        )
+        _rotate_client(context, tier)
+        return
     if options.signing and options.drop_old:
         raise UserError("--drop-old makes no new key; rotate first, and drop when what was under way has arrived")
     if options.signing and tier.forward is not None:
@@ -171,6 +169,20 @@ def _rotate(context: Context) -> None:
     context.output.note("now 'cdr receive', which tells the clients, and 'cdr identity export': the last is old now")
     fingerprint = identity.signing.public.fingerprint.hex()[:32]
     context.output.summary({"tier": tier.name, "fingerprint": fingerprint, "groups": done})
+
+
+def _rotate_client(context: Context, tier: TierConfig) -> None:
+    from cdr_plugin.assembly import client_tier
+    from cdr_plugin.client.rotating import rotate_keys
+    from cdr_plugin.config.queues import queues_of
+
+    options = context.options
+    if not options.signing or options.group or options.drop_old:
+        raise UserError(f"tier {tier.name}: a client's keys are replaced together; use 'cdr identity rotate --signing'")
+    fingerprint = rotate_keys([client_tier(queue, context.plugins) for queue in queues_of(tier)])[:32]
+    context.output.line(f"new keys of client {tier.name}, fingerprint {fingerprint}")
+    context.output.note("now 'cdr send', which tells the tier above, and 'cdr identity export': the last is old now")
+    context.output.summary({"tier": tier.name, "fingerprint": fingerprint, "groups": []})
 
 
 def _rotate_group(context: Context, identity: Identity, group: str) -> dict[str, Any]:
