@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cdr_plugin.plugins import Plugins
     from cdr_plugin.tier_state import TierState
 
-SENT, RECEIVED, CHECKED, FORGOTTEN = "sent", "received", "checked", "forgotten"
+SENT, RECEIVED, CHECKED, FORGOTTEN, REDUCED = "sent", "received", "checked", "forgotten", "reduced"
 """What a tier does when it is convenient, as its state names it."""
 
 ANSWER_S = 45.0
@@ -107,7 +107,8 @@ def receiving(tier: TierConfig, plugins: Plugins) -> Convenience:
 
 
 def caring(tier: TierConfig, plugins: Plugins) -> Convenience:
-    """``store.when``, for scheduled checks and forgets; always convenient for a tier that stores nothing."""
+    """``store.when``, for scheduled checks and forgets, and for reducing what has landed; always convenient for a tier
+    that stores nothing."""
     if tier.store is None:
         return Convenience(plugins, {})
     return Convenience(plugins, tier.store.when, (), tier.state)

@@ -54,7 +54,6 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("forward.release = 'stored' of a tier that receives", lambda t: not t.source and _release(t) == "stored"),
     ("receive.retain of a tier that keeps nothing", lambda t: t.receive and not _reduces(t) and _retains(t)),
     ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
-    ("store.reduce = 'after'", lambda t: t.store and t.store.reduce != "inline"),
     ("reduce.methods of a top tier", lambda t: t.store and t.reduce.methods),
     ("group.NAME.when of a tier that stores nothing", lambda t: not t.store and _any_group(t, "when")),
     ("group.NAME.limit of a tier that stores nothing", lambda t: not t.store and _any_group(t, "limit")),

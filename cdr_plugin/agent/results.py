@@ -17,7 +17,7 @@ def did_something(kind: JobKind, summary: Mapping[str, Any]) -> bool:
         case JobKind.SEND:
             return _count(summary, "segments_sent") > 0
         case JobKind.RECEIVE:
-            return _count(summary, "bytes_in") + _count(summary, "versions_stored") > 0
+            return any(_count(summary, name) for name in ("bytes_in", "bytes_landed", "versions_stored"))
         case JobKind.FORGET:
             return _count(summary, "versions_removed") > 0
         case JobKind.CHECK:

@@ -61,6 +61,7 @@ def tier_status(context: Context, config: TierConfig) -> dict[str, Any]:
         "inbox_bytes": 0,
         "inbox_limit": None,
         "inbox_unknown_bytes": 0,
+        "landed_bytes": 0,
         "retained_bytes": 0,
         "waiting_for": "",
         "ask_again": None,
@@ -187,10 +188,12 @@ class _Above:
 
 def _look_below(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     from cdr_plugin.assembly import receiving_tiers
+    from cdr_plugin.top.landing import landed_bytes
 
     for top in receiving_tiers(context.config, config, context.plugins, context.output):
         try:
             care = care_of_group(top)
+            found["landed_bytes"] += landed_bytes(top)
             found["care"].append(care.fields)
             found["clients"] += _clients_of_group(top, care)
         finally:

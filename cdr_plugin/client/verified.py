@@ -39,7 +39,7 @@ def read_verified_in(client: ClientTier, storages: Iterable[Transport], folder: 
 
 
 def _read_one(client: ClientTier, storage: Transport, folder: str, reporter: Reporter) -> Verified | None:
-    from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
+    from cdr_plugin.client.tier_keys import FormerKeyError, top_signer
     from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
     from cdr_plugin.parcel.naming import Answer, answer_name
     from cdr_plugin.parcel.verified import read_verified
@@ -50,7 +50,7 @@ def _read_one(client: ClientTier, storage: Transport, folder: str, reporter: Rep
         verified = read_verified(
             storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
             keys=client.identity.sealing_keys(ticket.group),
-            tier=tier_signer(client),
+            tier=top_signer(client),
             client=client.identity.signing.public,
             group=ticket.group,
             now_s=time.time(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Self
 
 from cdr_plugin.contracts import Transport
@@ -68,7 +69,11 @@ def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
 
 class Inboxes:
     """All inboxes of one tier, open. One that fails is reported and left out from then on; when none is
-    left, its error is raised."""
+    left, its error is raised.
+
+    ``landing``: a folder of ours with what has landed before it is reduced. It counts as one more inbox, if it
+    is there, but nobody looks into it for answers.
+    """
 
     def __init__(
         self,
@@ -76,11 +81,15 @@ class Inboxes:
         urls: Sequence[str],
         reporter: Reporter,
         view: Callable[[Transport], Transport] = lambda inbox: inbox,
+        landing: Path | None = None,
     ) -> None:
         """``view``: how the tier sees an inbox, see ``laid_out``."""
         self._reporter = reporter
         self._open: dict[str, Transport] = {}
         self._failed: dict[str, Transport | None] = {}
+        self._landing: Transport | None = None
+        if landing is not None and landing.is_dir():
+            self._landing = self._open[str(landing)] = plugins.transport(str(landing))
         distinct = dict.fromkeys(urls)
         for url in distinct:
             try:
@@ -103,6 +112,11 @@ class Inboxes:
 
     def __iter__(self) -> Iterator[Transport]:
         return iter(list(self._open.values()))
+
+    @property
+    def answered(self) -> list[Transport]:
+        """Those into which answers go."""
+        return [inbox for inbox in self if inbox is not self._landing]
 
     def reachable(self, inboxes: Iterable[Transport]) -> Iterator[Transport]:
         """Those of ``inboxes`` that are not left out by the time that they are asked for."""
@@ -163,5 +177,6 @@ def merged(listings: Iterable[Inbox], folder: str) -> list[Arrival]:
 
 def homes_of(folder: str, inboxes: Inboxes, listings: Iterable[Inbox]) -> list[Transport]:
     """The inboxes in which a client has a folder, so that it will look there; all of them when in none."""
+    answered = inboxes.answered
     homes = [listing.transport for listing in listings if listing.has_folder(folder)]
-    return homes or list(inboxes)
+    return [home for home in homes if any(home is inbox for inbox in answered)] or answered

@@ -44,7 +44,7 @@ def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
     top.require_identity()
     with (
         exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"),
-        Inboxes(top.plugins, top.inboxes, reporter, top.view) as inboxes,
+        Inboxes(top.plugins, top.inboxes, reporter, top.view, top.landing) as inboxes,
     ):
         while _one_pass(top, inboxes, reporter, result):
             pass
@@ -108,7 +108,7 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
         rows = top.state.client(client.fingerprint)
         head = newest_head(top, inboxes, listings, client, reporter)
         below = [other for other in clients if other.via == client.fingerprint and _waits(top, other)]
-        job = Work(client, rows, homes_of(folder, inboxes, listings), head, _ordered(arrivals, head), below)
+        job = Work(client, rows, homes_of(folder, inboxes, listings), head, ordered(arrivals, head), below)
         if job.arrivals or _must_answer(top, job) or _waits(top, client) or below:
             yield job
 
@@ -159,7 +159,7 @@ def newest_head(
     return max(found, key=lambda head: head.serial, default=None)
 
 
-def _ordered(arrivals: list[Arrival], head: Head | None) -> list[Arrival]:
+def ordered(arrivals: list[Arrival], head: Head | None) -> list[Arrival]:
     """By the head's order of parcels, then by index; parcels that it does not name come last."""
     order = {parcel.id: at for at, parcel in enumerate(head.parcels)} if head else {}
     return sorted(arrivals, key=lambda a: (order.get(a.parcel_id, len(order)), a.parcel_id, a.index))

@@ -19,6 +19,9 @@ class ReceiveResult:
     bytes_in: int = 0
     bytes_out: int = 0
     segments: int = 0
+    segments_landed: int = 0
+    bytes_landed: int = 0
+    """Taken from inboxes, to be reduced later."""
     rejected: int = 0
     inboxes_failed: int = 0
     snapshots: list[str] = field(default_factory=list)

@@ -52,6 +52,11 @@ class TopTier:
     def identity(self) -> Identity:
         return Identity.load(self.identity_folder)
 
+    @property
+    def landing(self) -> Path:
+        """Where segments land that are reduced later; there once something has."""
+        return self.state_folder / "landing"
+
     @cached_property
     def register(self) -> Register:
         # With the keys, not with the state: who may send survives the loss of the state folder.

@@ -274,3 +274,43 @@ def test_a_revoked_client_may_be_silent(host: Host) -> None:
     assert [one for one in problems(host, 30 * DAY_S) if one.startswith("client laptop of hq")] == []
 
 
+
+
+# --- target reduction ---
+
+
+def test_after_landing_it_is_reduced_when_convenient(host: Host) -> None:
+    host.make()
+    keep(host, 'reduce = "after"', yes(host))
+    host.cdr("send")
+    host.cdr("receive")
+    host.cdr("send")
+    assert host.versions("laptop") == [(1, "committed")]
+    reason = no(host)
+    (host.folder / "files/a").write_bytes(b"more")
+    host.cdr("backup")
+    host.cdr("send")
+    found = host.json("receive", code=75)
+    assert found["bytes_landed"] > 0 and (found["versions_stored"], found["waiting_for"]) == (0, reason)
+    assert host.status("hq")["landed_bytes"] == found["bytes_landed"]
+    assert ", landed " in host.cdr("status")[0]
+    host.cdr("send")
+    assert host.versions("laptop") == [(1, "committed"), (2, "at tier hq")]
+    assert host.cdr("receive", code=75)[1] == f"hq: {reason}\n"
+    assert host.json("receive", "--now")["versions_stored"] == 1
+    assert host.status("hq")["landed_bytes"] == 0
+    assert host.json("receive")["waiting_for"] == reason  # but nothing waits for it
+    host.cdr("send")
+    assert host.versions("laptop") == [(2, "committed")]
+
+
+def test_what_has_landed_is_reduced_when_the_configuration_says_inline_again(host: Host) -> None:
+    host.make()
+    keep(host, 'reduce = "after"', yes(host))
+    host.cdr("send")
+    no(host)
+    host.cdr("receive", code=75)
+    path = host.folder / "cdr.toml"
+    path.write_text(path.read_text().replace('reduce = "after"', 'reduce = "inline"'))
+    assert host.json("receive")["versions_stored"] == 1
+    assert host.status("hq")["landed_bytes"] == 0

@@ -13,6 +13,7 @@ from cdr_plugin.assembly import intermediate_tier, is_reducing, receiving_tiers,
 from cdr_plugin.cli.agentless import Collected, collecting, settling
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
+from cdr_plugin.cli.landing import land_first, may_reduce
 from cdr_plugin.cli.work import each, every
 from cdr_plugin.config import TierConfig
 from cdr_plugin.contracts import Verdict
@@ -21,6 +22,7 @@ from cdr_plugin.errors import NotConvenientError, RemoteError
 from cdr_plugin.intermediate.objects import Moved
 from cdr_plugin.parcel.layout import Layout, put_objects
 from cdr_plugin.tier_state import TierState
+from cdr_plugin.top.landing import landed_bytes
 from cdr_plugin.top.quota import recount
 from cdr_plugin.top.receive import receive
 from cdr_plugin.top.result import ReceiveResult
@@ -47,6 +49,8 @@ def run(context: Context) -> int:
     if stored.bytes_out:
         waiting_bytes = format_bytes(stored.bytes_out)
         context.output.line(f"{waiting_bytes} and {stored.versions_forwarded} versions go up with the next 'cdr send'")
+    if stored.segments_landed:
+        context.output.line(f"{stored.segments_landed} segments landed, {format_bytes(stored.bytes_landed)}")
     if stored.blobs_missing:
         context.output.line(f"{stored.blobs_missing} blobs are missing; their clients have been asked for them")
     context.output.summary(
@@ -57,6 +61,7 @@ def run(context: Context) -> int:
             "blobs_duplicate": stored.blobs_duplicate,
             "blobs_missing": stored.blobs_missing,
             "bytes_in": bytes_in,
+            "bytes_landed": stored.bytes_landed,
             "bytes_out": passed_on.bytes + stored.bytes_out,
             "segments_rejected": stored.rejected,
             "snapshots": stored.snapshots,
@@ -123,11 +128,15 @@ def _receive(
     if config.store is None and not is_reducing(config, context.plugins):
         return every(context, "receive", [*first, (config.name, partial(_take, context, config, passed_on))])
     tops = receiving_tiers(context.config, config, context.plugins, context.output)
+    may = may_reduce(context, config)
     jobs = [
-        (f"{top.name}, group {top.group}", partial(_store, context, config, top, stored))
+        (f"{top.name}, group {top.group}", partial(_store, context, config, top, stored, may))
         for top in tops
         if verdicts.get(top.group, as_a_whole).convenient
     ]
+    if not may.convenient:
+        collected.waiting.append(may.reason)
+        context.output.note(f"{config.name}: {may.reason}")
     last = settling(context, config, collected) if as_a_whole.convenient else []
     return every(context, "receive", [*first, *jobs, *last])
 
@@ -141,14 +150,23 @@ def _take(context: Context, config: TierConfig, passed_on: Moved) -> int:
     return 1 if moved.failures else NotConvenientError.exit_code if moved.waiting_for else 0
 
 
-def _store(context: Context, config: TierConfig, top: TopTier, stored: ReceiveResult) -> int:
-    """Take in what came for one group, and say how much room there is now."""
+def _store(context: Context, config: TierConfig, top: TopTier, stored: ReceiveResult, may: Verdict) -> int:
+    """Take in what came for one group, and say how much room there is now. ``may``: is it convenient to reduce?"""
     assert config.receive is not None
     with closing(top):
         recount(top)
-        result = receive(top, context.output)
+        code = land_first(context, config, top, stored)
+        if may.convenient:
+            result = receive(top, context.output)
+            stored.add(result)
+            code = _code_of(context, top, result) or code
+        elif landed_bytes(top):
+            code = code or NotConvenientError.exit_code
         post_notes(top, config.receive.max_size, Layout(config.receive.layout), context.output)
-    stored.add(result)
+    return code
+
+
+def _code_of(context: Context, top: TopTier, result: ReceiveResult) -> int:
     if result.rejected or result.inboxes_failed:
         return 1
     for reason in result.waiting:

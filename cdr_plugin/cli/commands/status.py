@@ -109,7 +109,8 @@ def _inbox(tier: dict[str, Any]) -> str:
     limit, unknown = tier["inbox_limit"], tier["inbox_unknown_bytes"]
     of_limit = f" of {format_bytes(limit)}" if limit is not None else ""
     of_unknown = f", {format_bytes(unknown)} of unknown senders" if unknown else ""
-    return f"{format_bytes(tier['inbox_bytes'])}{of_limit}{of_unknown}"
+    landed = f", landed {format_bytes(tier['landed_bytes'])}" if tier["landed_bytes"] else ""
+    return f"{format_bytes(tier['inbox_bytes'])}{of_limit}{of_unknown}{landed}"
 
 
 def _show_care(context: Context, care: dict[str, Any]) -> None:
