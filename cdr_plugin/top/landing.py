@@ -36,6 +36,9 @@ from cdr_plugin.top.tier import TopTier
 MAX_VERSIONS = 1000
 """Of one client that have landed and are not known otherwise; more are told when they are reduced."""
 
+_INDEX = "[0-9a-f]" * 8
+"""The file name of a segment; what a put that was cut off has left has another."""
+
 _SCHEMA = """
 CREATE TABLE versions (
     client BLOB NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, previous BLOB NOT NULL, time TEXT NOT NULL,
@@ -117,7 +120,7 @@ def land(top: TopTier, reporter: Reporter) -> Landed:
 
 def landed_bytes(top: TopTier) -> int:
     """What waits there to be reduced."""
-    return sum(path.stat().st_size for path in top.landing.glob("clients/*/*/*") if path.is_file())
+    return sum(path.stat().st_size for path in top.landing.glob(f"clients/*/*/{_INDEX}"))
 
 
 class _Landing:
@@ -232,8 +235,7 @@ class _Landing:
         answerer.write(told, own, head, present, final=False)
 
     def _in_landing(self) -> set[tuple[bytes, int]]:
-        folder = self._top.landing / "clients" / self._folder
-        paths = (path for path in folder.glob("*/*") if not path.name.startswith("."))
+        paths = (self._top.landing / "clients" / self._folder).glob(f"*/{_INDEX}")
         return {(bytes.fromhex(path.parent.name), int(path.name, 16)) for path in paths}
 
 
