@@ -200,3 +200,21 @@ def test_killed_at_any_durable_operation_of_landing_and_reducing_nothing_is_lost
             if not counted.killed:
                 break
     assert killed > 10
+
+
+def test_a_quota_counts_what_has_landed_and_the_rest_stays_in_the_inbox(world: Hierarchy) -> None:
+    world.backup()
+    world.send()
+    sizes = sorted(path.stat().st_size for path in segments_in(world.chain().inbox))
+    chain = world.chain()
+    chain.top.quota = sum(sizes) - 1
+    first = land(chain.top, seen := Recorder())
+    assert 0 < first.segments < len(sizes)
+    assert any("above its quota" in error for error in seen.errors)
+    assert land(chain.top, Reporter()).segments == 0
+    chain.top.quota = None
+    assert land(chain.top, Reporter()).segments == len(sizes) - first.segments
+    chain.top.close()
+    world.receive()
+    world.send()
+    world.assert_settled()
