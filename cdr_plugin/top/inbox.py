@@ -89,7 +89,9 @@ class Inboxes:
         self._failed: dict[str, Transport | None] = {}
         self._landing: Transport | None = None
         if landing is not None and landing.is_dir():
-            self._landing = self._open[str(landing)] = plugins.transport(str(landing))
+            # Our own disk: what limits the bandwidth to the inboxes is not for it.
+            self._landing = plugins.transport_plugin(str(landing)).open(str(landing), {})
+            self._open[str(landing)] = self._landing
         distinct = dict.fromkeys(urls)
         for url in distinct:
             try:

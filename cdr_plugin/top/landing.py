@@ -103,7 +103,8 @@ def land(top: TopTier, reporter: Reporter) -> Landed:
     top.require_identity()
     with ExitStack() as stack:
         stack.enter_context(exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"))
-        place = stack.enter_context(top.plugins.transport(str(top.landing), create=True))
+        own = top.plugins.transport_plugin(str(top.landing))
+        place = stack.enter_context(own.open(str(top.landing), {}, create=True))
         inboxes = stack.enter_context(Inboxes(top.plugins, top.inboxes, reporter, top.view, top.landing))
         notes = _Notes(top.landing)
         stack.callback(notes.close)
