@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from cdr_plugin.errors import ConfigError, UserError
@@ -17,9 +18,9 @@ from .places import same_place
 from .schema import TierConfig
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
-    """A configuration file, checked."""
+    """A configuration file, checked. ``tiers`` is complete before anybody asks who is above or below."""
 
     path: Path
     tiers: dict[str, TierConfig]
@@ -34,9 +35,8 @@ class Config:
 
     def tiers_above(self, tier: TierConfig) -> list[TierConfig]:
         """Tiers of this file in whose inboxes ``tier`` puts its parcels, in the order of ``forward.to``."""
-        by_place = {place: other for other in self.tiers.values() for place, _ in inboxes(other)}
         places = map(same_place, tier.forward.to) if tier.forward else ()
-        found = {by_place[place].name: by_place[place] for place in places if place in by_place}
+        found = {self._by_place[place].name: self._by_place[place] for place in places if place in self._by_place}
         return list(found.values())
 
     def tier_above(self, tier: TierConfig) -> TierConfig | None:
@@ -45,7 +45,21 @@ class Config:
 
     def tiers_below(self, tier: TierConfig) -> list[TierConfig]:
         """Tiers of this file that put parcels into inboxes of ``tier``."""
-        return [other for other in self.tiers.values() if tier in self.tiers_above(other)]
+        return list(self._below.get(tier.name, ()))
+
+    @cached_property
+    def _by_place(self) -> dict[str, TierConfig]:
+        return {place: tier for tier in self.tiers.values() for place, _ in inboxes(tier)}
+
+    @cached_property
+    def _below(self) -> dict[str, list[TierConfig]]:
+        """Names of tiers -> who sends to them. Kept: a file may have a thousand tiers, and each asks for those
+        below those below it."""
+        found: dict[str, list[TierConfig]] = {}
+        for tier in self.tiers.values():
+            for above in self.tiers_above(tier):
+                found.setdefault(above.name, []).append(tier)
+        return found
 
 
 def inboxes(tier: TierConfig) -> Iterator[tuple[str, KeyPath]]:

@@ -104,7 +104,11 @@ def _inboxes(tier: TierConfig, plugins: Plugins) -> Iterator[Finding]:
 
 
 def _queue(tier: TierConfig, plugins: Plugins) -> Iterator[Finding]:
-    segments, size = intermediate_tier(tier, plugins).queue()
+    found = intermediate_tier(tier, plugins)
+    if not found.spool.is_dir():  # asking for the queue would make it
+        yield broken(tier.name, "spool", f"{found.spool} is not there", f"run 'cdr init -T {tier.name}'")
+        return
+    segments, size = found.queue()
     sent_s = _last_sent_s(tier)
     if segments and (sent_s is None or time.time() - sent_s > clients.STUCK_S):
         since = "since the tier was set up" if sent_s is None else f"for {(time.time() - sent_s) / 86400:.0f} days"

@@ -23,11 +23,16 @@ if TYPE_CHECKING:
 _REPOSITORY = "repository"
 
 
+def has_state(top: TopTier) -> bool:
+    """Asking for it would make it."""
+    return (top.state_folder / "state.db").exists()
+
+
 def repository(top: TopTier) -> Iterator[Finding]:
     """Opened with its password, the one that was made or adopted, and who holds it."""
     about = f"repository {top.repository}"
     with closing(top.open_repository()) as opened:
-        known = top.state.get(_REPOSITORY)
+        known = top.state.get(_REPOSITORY) if has_state(top) else None
         if known is not None and known != opened.id.encode():
             cause = f"it is {opened.id[:10]}, and was {known.decode()[:10]}: another repository is in its place"
             yield broken(top.name, about, cause, f"put the old one back, or adopt this one: 'cdr init -T {top.name}'")
@@ -47,6 +52,14 @@ def repository(top: TopTier) -> Iterator[Finding]:
 def clients(top: TopTier, now_s: float | None = None) -> Iterator[Finding]:
     """Of each client: versions that cannot be committed, and why; who has gone silent."""
     now_s = time.time() if now_s is None else now_s
+    if not (top.identity_folder / "register.db").exists():
+        step = "'cdr identity recover' from an export, or put a copy of the folder back (docs/operating.md)"
+        yield broken(top.name, f"group {top.group}", "the register of its clients is gone", step)
+        return
+    if not has_state(top):
+        cause = "its state is gone; it is made anew from the repository"
+        yield warning(top.name, f"group {top.group}", cause, f"run 'cdr receive -T {top.name}'")
+        return
     known = top.register.clients(top.group)
     if not known:
         step = f"'cdr ticket --group {top.group} -T {top.name}' lets one enrol"
@@ -78,7 +91,7 @@ def _quarantine(top: TopTier) -> Iterator[Finding]:
     count = sum(1 for _ in folder.iterdir()) if folder.is_dir() else 0
     if count:
         cause = f"{count} objects could not be used and are kept for a look"
-        step = "remove the files when you have looked at them; their clients send them again"
+        step = "'cdr quarantine list' names them; their clients send them again"
         yield warning(top.name, f"quarantine {folder}", cause, step)
 
 

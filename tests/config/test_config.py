@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdr_plugin.config import Config, Role, load_config
+from cdr_plugin.config import chain as chain_module
 from cdr_plugin.config.effective import as_document, as_toml
 from cdr_plugin.config.lines import key_lines
 from cdr_plugin.config.load import parse_config
@@ -357,6 +358,28 @@ def test_errors_name_file_line_and_key_and_say_what_would_be_right(text: str, ex
     said = message(text)
     prefix = f"{FILE}:" if expected[0].isdigit() else f"{FILE}: "
     assert said.startswith(prefix + expected) if expected.endswith(": ") else said == prefix + expected
+
+
+def test_what_loading_costs_grows_with_the_tiers_and_not_with_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def calls(count: int) -> int:
+        clients = [
+            f'[tier.c{n}]\ngroup = "legal"\nsource.paths = ["a"]\nforward.to = "file:in"\n' for n in range(count)
+        ]
+        seen.clear()
+        config = parse("".join(clients) + CHAIN)
+        assert len(config.tiers_below(config.tiers["branch"])) == count + 1
+        return len(seen)
+
+    seen: list[str] = []
+    real = chain_module.same_place
+
+    def counted(url: str) -> str:
+        seen.append(url)
+        return real(url)
+
+    monkeypatch.setattr(chain_module, "same_place", counted)
+    few = calls(10)
+    assert calls(100) <= 10 * few
 
 
 def test_files_are_searched_in_the_documented_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

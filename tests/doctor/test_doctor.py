@@ -122,6 +122,29 @@ def test_an_identity_that_is_gone_and_a_key_of_a_group_that_is_gone(sound: Host)
     assert found["identity hq-identity"] == ("broken", "no key for group home", "run 'cdr init -T hq'")
 
 
+def test_a_top_tier_without_state_or_register_is_found_and_nothing_made(sound: Host) -> None:
+    import shutil
+
+    shutil.rmtree(sound.folder / "hq/home")
+    severity, cause, step = findings(sound, 0)["group home"]
+    assert (severity, step) == ("warning", "run 'cdr receive -T hq'")
+    assert "made anew from the repository" in cause
+    assert not (sound.folder / "hq/home/state.db").exists()
+    for path in (sound.folder / "hq-identity").glob("register.db*"):
+        path.unlink()
+    assert findings(sound, 1)["group home"][:2] == ("broken", "the register of its clients is gone")
+    assert not (sound.folder / "hq-identity/register.db").exists()
+
+
+def test_an_intermediate_tier_without_its_spool(sound: Host) -> None:
+    import shutil
+
+    shutil.rmtree(sound.folder / "branch/spool")
+    cause = f"{sound.folder}/branch/spool is not there"
+    assert findings(sound, 1)["spool"] == ("broken", cause, "run 'cdr init -T branch'")
+    assert not (sound.folder / "branch/spool").exists()
+
+
 def test_a_state_that_is_damaged(sound: Host) -> None:
     for path in (sound.folder / "laptop").glob("state.db*"):
         path.write_bytes(b"rubbish" * 99)
