@@ -64,9 +64,11 @@ def restics_tree(shell: Shell, folder: Path, group: str = "legal") -> str:
 
 
 def test_one_receive_makes_and_stores_a_version_with_the_tree_of_restic(shell: Shell) -> None:
-    configure(shell, TOP + agentless("hq", "printer", "scans"))
+    phone = agentless("hq", "phone", "photos", group="private")
+    configure(shell, TOP + agentless("hq", "printer", "scans") + phone)
     folder = shell.folder / "scans"
     write(folder, one="1", two="2" * 100_000)
+    write(shell.folder / "photos", picture="a picture")
     write(folder / "inner", three="3")
     (folder / "out").symlink_to("/etc")
     (folder / "hostile").symlink_to("../hq-identity")
@@ -75,7 +77,8 @@ def test_one_receive_makes_and_stores_a_version_with_the_tree_of_restic(shell: S
     made = shell.json("init")["made"]
     assert any("client hq for printer in group legal" in line for line in made)
     done = shell.json("receive", "--now")
-    assert (done["versions_made"], done["versions_stored"]) == (1, 1)
+    assert (done["versions_made"], done["versions_stored"]) == (2, 2)
+    assert [one["hostname"] for one in snapshots(shell, "private")] == ["phone"]
     (snapshot,) = snapshots(shell)
     assert (snapshot["hostname"], snapshot["paths"]) == ("printer", [str(folder)])
     assert snapshot["tree"] == restics_tree(shell, folder)
@@ -91,38 +94,38 @@ def test_one_receive_makes_and_stores_a_version_with_the_tree_of_restic(shell: S
     assert "no errors" in shell.restic("-r", "repository-legal", "-p", "password", "check", "--read-data").out
 
 
-def test_what_is_still_being_written_waits(shell: Shell) -> None:
-    configure(shell, TOP + agentless("hq", "printer", "scans"))
+def test_what_is_written_waits_and_what_is_gone_makes_no_version_and_stops_nobody(shell: Shell) -> None:
+    configure(shell, TOP + agentless("hq", "printer", "scans") + agentless("hq", "phone", "photos"))
     write(shell.folder / "scans", one="1")
     (shell.folder / "scans/young").write_text("just now")
+    write(shell.folder / "photos")
     shell.cdr("init")
     done = shell.cdr("receive", "--json", code=75)
     assert "waiting for" in done.summary["waiting_for"]
-    assert done.summary["versions_made"] == 0
+    assert done.summary["versions_made"] == 1  # that of the empty folder
     write(shell.folder / "scans", young="just now")
-    assert shell.json("receive")["versions_stored"] == 1
-
-
-def test_a_folder_that_is_gone_makes_no_version_and_stops_nobody(shell: Shell) -> None:
-    configure(shell, TOP + agentless("hq", "printer", "scans") + agentless("hq", "phone", "photos"))
-    write(shell.folder / "scans", one="1")
-    shell.cdr("init")
-    done = shell.cdr("receive", "--now", code=1)
+    (shell.folder / "photos").rmdir()
+    done = shell.cdr("receive", code=1)
     assert f"hq for phone: agentless folder {shell.folder}/photos: it is not there; make it" in done.err
-    assert [one["hostname"] for one in snapshots(shell)] == ["printer"]
+    assert [one["hostname"] for one in snapshots(shell)] == ["phone", "printer"]
     (shell.folder / "scans").rename(shell.folder / "elsewhere")
     (shell.folder / "scans").symlink_to("elsewhere")
-    assert "never followed" in shell.cdr("receive", "--now", code=1).err
-    assert len(snapshots(shell)) == 1
+    assert "never followed" in shell.cdr("receive", code=1).err
+    assert len(snapshots(shell)) == 2
 
 
-def test_an_intermediate_tier_makes_versions_for_the_top_tier_without_a_key_of_its_own(shell: Shell) -> None:
-    branch = """
+@pytest.mark.parametrize("reduces", [False, True], ids=["opens nothing", "reduces"])
+def test_an_intermediate_tier_makes_versions_for_the_top_tier(shell: Shell, reduces: bool) -> None:
+    """Without a key of its own, if it opens nothing."""
+    branch = f"""
         [tier.branch]
         state = "branch-state"
         identity = "branch-identity"
         [tier.branch.receive]
         inbox = "branch-inbox"
+        layout = "per-group"
+        [tier.branch.reduce]
+        methods = {["commonality"] if reduces else []}
         [tier.branch.forward]
         to = "hq-inbox"
         """
@@ -134,9 +137,11 @@ def test_an_intermediate_tier_makes_versions_for_the_top_tier_without_a_key_of_i
     (snapshot,) = snapshots(shell)
     assert snapshot["hostname"] == "nas"
     assert snapshot["tree"] == restics_tree(shell, shell.folder / "share")
-    assert not (shell.folder / "branch-identity/identity.key").exists()
+    assert (shell.folder / "branch-identity/identity.key").exists() == reduces
+    assert list((shell.folder / "branch-inbox/groups").glob("*/*/head"))
+    assert list((shell.folder / "branch-state").glob("_agentless/legal/nas/spool/*/*")) == []
     (client,) = shell.json("status", "-T", "branch")["tiers"][0]["clients"]
-    assert (client["name"], client["last_stored"]) == ("nas", 1)
+    assert (client["name"], client["state"]) == ("nas", "committed")
 
 
 def test_a_ticket_enrols_it_where_the_top_tier_is_elsewhere(tmp_path: Path) -> None:
@@ -165,17 +170,6 @@ def test_a_ticket_enrols_it_where_the_top_tier_is_elsewhere(tmp_path: Path) -> N
     branch.cdr("send")
     assert hq.json("receive")["versions_stored"] == 1
     assert snapshots(hq)[0]["hostname"] == "nas"
-
-
-def test_groups_of_agentless_clients_have_repositories_of_their_own(shell: Shell) -> None:
-    second = agentless("hq", "phone", "photos", group="private")
-    configure(shell, TOP + agentless("hq", "printer", "scans") + second)
-    write(shell.folder / "scans", one="1")
-    write(shell.folder / "photos", two="2")
-    shell.cdr("init")
-    assert shell.json("receive", "--now")["versions_stored"] == 2
-    assert [one["hostname"] for one in snapshots(shell)] == ["printer"]
-    assert [one["hostname"] for one in snapshots(shell, "private")] == ["phone"]
 
 
 def test_a_tier_that_has_lost_its_state_goes_on_with_the_same_client(shell: Shell) -> None:

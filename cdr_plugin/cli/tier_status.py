@@ -90,7 +90,7 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
         _client(context, config, found)
     elif config.forward is not None:
         _queue_of_intermediate(context, config, found)
-    if config.store is None:
+    if config.receive is not None and config.receive.agentless and not _opens(context, config):
         found["clients"] += _agentless(context, config)
     if found["queue"]["segments"]:
         _wait(found, "'cdr send'", sending(config, context.plugins), done.get(SENT))
@@ -100,7 +100,7 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
         found["inbox_limit"] = config.receive.max_size
         inboxes = list(_inboxes(context.plugins, config))
         found["inbox_bytes"] = sum(size for _, size in inboxes)
-        if config.store is not None:
+        if inboxes and _opens(context, config):
             found["inbox_unknown_bytes"] = _unknown_bytes(context, config, inboxes)
         if any(not name.endswith("/head") for name, _ in inboxes):
             for group, policy in receiving_by_group(config, context.plugins).items():
@@ -154,8 +154,15 @@ def _row_of(client: ClientTier, last_sent: str | None) -> dict[str, Any]:
     return row
 
 
+def _opens(context: Context, config: TierConfig) -> bool:
+    """Does the tier know whose segments it takes?"""
+    from cdr_plugin.assembly import is_reducing
+
+    return config.store is not None or is_reducing(config, context.plugins)
+
+
 def _agentless(context: Context, config: TierConfig) -> Iterator[dict[str, Any]]:
-    """The clients for which an intermediate tier makes versions; a top tier's register names its own."""
+    """The clients for which a tier that opens nothing makes versions; other tiers' registers name theirs."""
     from cdr_plugin.assembly import client_tier
     from cdr_plugin.config.agentless import agentless_clients
 
@@ -292,11 +299,11 @@ def _inboxes(plugins: Plugins, config: TierConfig) -> Iterator[tuple[str, int]]:
 
 def _unknown_bytes(context: Context, config: TierConfig, inboxes: Iterable[tuple[str, int]]) -> int:
     """What lies there of senders whose segments are not taken."""
-    from cdr_plugin.assembly import top_tiers
+    from cdr_plugin.assembly import receiving_tiers
     from cdr_plugin.parcel.layout import client_folder
     from cdr_plugin.top.room import known_folders
 
-    for top in top_tiers(context.config, config, context.plugins, context.output):
+    for top in receiving_tiers(context.config, config, context.plugins, context.output):
         known = known_folders(top.register)  # one register for all groups
         top.close()
         return sum(size for name, size in inboxes if client_folder(name) not in known | {""})

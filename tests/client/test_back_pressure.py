@@ -23,7 +23,7 @@ from cdr_plugin.parcel.naming import folder_id, plain_room_name, room_name, segm
 from cdr_plugin.parcel.room import UNVERIFIED_S, Room, write_plain_room, write_room
 from cdr_plugin.top.room import post_notes
 from cdr_plugin.transports.faults import Fault, FaultyTransport, Kind
-from tests.support.chain import Chain, Recorder
+from tests.support.chain import Recorder
 from tests.support.faulty import FaultyPlugins
 from tests.support.hierarchy import Hierarchy, make_quick
 
@@ -246,9 +246,6 @@ def test_a_segment_larger_than_the_limit_fits_into_an_empty_inbox(tmp_path: Path
         assert gauge.has_room(1000)  # looked again before it said no
 
 
-def test_chains_are_not_needed_for_a_note(tmp_path: Path) -> None:
-    """A tier that never had a limit leaves nothing in its inbox."""
-    chain = Chain(tmp_path).init()
-    post_notes(chain.top, None, Layout.PER_CLIENT, Recorder())
-    assert list(chain.inbox.glob("notes/*")) == []
-
+def test_a_tier_without_a_limit_leaves_no_note(world: Hierarchy) -> None:
+    post(world, None)
+    assert [path for path in world.chain().inbox.glob("notes/**/*") if path.is_file()] == []

@@ -33,6 +33,7 @@ from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.timezone import local_zone_name
 from cdr_plugin.top.room import post_notes
+from cdr_plugin.top.tier import TopTier
 
 HELP = """Make identity, state, inbox and repository where they are missing. A repository that restic made is
 kept with its history: see 'cdr adopt'.
@@ -83,10 +84,15 @@ def _below_the_top(context: Context, tier: TierConfig) -> int:
 def _init_top(context: Context, config: TierConfig) -> Iterator[str]:
     for top in top_tiers(context.config, config, context.plugins, context.output):
         yield from (f"{what} ({config.name}, group {top.group})" for what in top.init())
-        if config.receive is not None:
-            post_notes(top, config.receive.max_size, Layout(config.receive.layout), context.output)
+        _post_notes(context, config, top)
         top.close()
     yield from _init_agentless(context, config)
+
+
+def _post_notes(context: Context, config: TierConfig, tier: TopTier) -> None:
+    """Senders read them before anything was received."""
+    assert config.receive is not None
+    post_notes(tier, config.receive.max_size, Layout(config.receive.layout), context.output)
 
 
 def _init_intermediate(context: Context, config: TierConfig) -> Iterator[str]:
@@ -98,6 +104,7 @@ def _init_intermediate(context: Context, config: TierConfig) -> Iterator[str]:
     for tier in reducing_tiers(context.config, config, context.plugins, context.output):
         with closing(tier):
             yield from (f"{what} ({config.name}, group {tier.group})" for what in tier.init())
+            _post_notes(context, config, tier)
             for at, uplink in enumerate(tier.uplinks):
                 yield from _enroll_uplink(context, config, tier, uplink, at)
     yield from _init_agentless(context, config)
