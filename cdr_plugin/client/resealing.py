@@ -27,7 +27,7 @@ def reseal_waiting(client: ClientTier, reporter: Reporter) -> None:
     if not client.state.get(RESEAL):
         return
     try:
-        with exclusive(client.state_folder / "backup.lock", f"backup of {client.name}"):
+        with exclusive(client.writing_lock, f"writing of {client.name}"):
             _reseal_all(client, reporter)
             client.state.put({RESEAL: "", OLDER_KEYS_UNTIL: ""})
     except NotConvenientError as error:

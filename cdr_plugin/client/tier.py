@@ -64,6 +64,11 @@ class ClientTier:
         """URLs, in the order in which they are tried."""
         return (self.to, *self.also_to)
 
+    @property
+    def writing_lock(self) -> Path:
+        """Held by whoever writes parcels that are not answers."""
+        return self.state_folder / "backup.lock"
+
     @cached_property
     def identity(self) -> Identity:
         from cdr_plugin.identity.store import Identity

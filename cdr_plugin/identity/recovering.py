@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from cdr_plugin.errors import FormatError, UnknownVersionError, UserError
+from cdr_plugin.errors import FormatError, RemoteError, UnknownVersionError, UserError
 from cdr_plugin.files import remove_temporaries, storage_error, sync_folder, write_durably
 from cdr_plugin.identity import register
 from cdr_plugin.identity.export_file import Export, StateFacts
@@ -34,16 +34,43 @@ def recover(export: Export, identity_folder: Path, state_folder: Path) -> list[P
     marker = identity_folder / RECOVERING_FILE
     if not _is_complete(plan, marker):
         _refuse_existing(plan, marker)
-        _write(plan, marker)
+        _write(plan, marker, _to_be_reminded(export, state_folder))
     _remove(marker)
     return [path for path, _ in plan]
 
 
-def _write(plan: list[tuple[Path, bytes]], marker: Path) -> None:
+def _to_be_reminded(export: Export, state_folder: Path) -> dict[Path, Mapping[str, bytes]]:
+    """States that are there, made by 'cdr init', and were never enrolled."""
+    places = {state_folder / name / STATE_FILE: state.facts for name, state in export.states.items()}
+    return {path: facts for path, facts in places.items() if path.exists() and not _is_enrolled(path)}
+
+
+def _is_enrolled(path: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as db:
+            return db.execute("SELECT 1 FROM meta WHERE key='ticket'").fetchone() is not None
+    except sqlite3.Error as error:
+        raise RemoteError(f"{path}: cannot be read: {error}") from None
+
+
+def _remind(path: Path, facts: Mapping[str, bytes]) -> None:
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as db, db:
+            db.execute("PRAGMA synchronous = FULL")
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", sorted(facts.items()))
+    except sqlite3.Error as error:
+        raise RemoteError(f"{path}: cannot be written: {error}") from None
+
+
+def _write(
+    plan: list[tuple[Path, bytes]], marker: Path, reminded: Mapping[Path, Mapping[str, bytes]]
+) -> None:
     for folder in dict.fromkeys((marker.parent, *(path.parent for path, _ in plan))):
         _make_folder(folder)
         remove_temporaries(folder)
     write_durably(marker, b"")
+    for path, facts in reminded.items():
+        _remind(path, facts)
     for path, data in plan:
         write_durably(path, data)
 
@@ -55,8 +82,10 @@ def _is_complete(plan: list[tuple[Path, bytes]], marker: Path) -> bool:
 
 
 def _plan(export: Export, identity_folder: Path, state_folder: Path) -> list[tuple[Path, bytes]]:
-    """What is to be written where, in this order, all of it checked. The tier's own identity comes last."""
-    states = [(state_folder / name / STATE_FILE, _database(name, state)) for name, state in export.states.items()]
+    """What is to be written where, in this order, all of it checked. The tier's own identity comes last. A state
+    that is there knows more than the export, and stays."""
+    databases = [(state_folder / name / STATE_FILE, _database(name, state)) for name, state in export.states.items()]
+    states = [(path, data) for path, data in databases if not path.exists()]
     places = sorted({_folder_of(name) for name in export.files}, key=lambda folder: (folder == ".", folder))
     others: list[tuple[Path, bytes]] = []
     identities: list[tuple[Path, bytes]] = []

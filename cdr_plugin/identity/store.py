@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cdr_plugin.errors import ConfigError, FormatError, NotEnrolledError, UserError
 from cdr_plugin.identity.codec import encode
-from cdr_plugin.identity.keys import DEFAULT_SUITE, KemSuite, SealingKey, SigningKey
+from cdr_plugin.identity.keys import DEFAULT_SUITE, KemSuite, SealingKey, SigningKey, VerifyKey
 from cdr_plugin.identity.succession import MAX_PREDECESSORS, Predecessor, name_successor
 from cdr_plugin.identity.wire import check_group
 
@@ -49,6 +49,11 @@ class Identity:
         self.signing = signing
         self.predecessors = tuple(predecessors)
         """Signing keys of before, oldest first; only their public halves are kept."""
+
+    @property
+    def verify_keys(self) -> tuple[VerifyKey, ...]:
+        """By which others may know this tier: the present key, and those before it, newest first."""
+        return (self.signing.public, *(one.verify_key for one in reversed(self.predecessors)))
 
     @classmethod
     def create(cls, folder: Path, suite: KemSuite = DEFAULT_SUITE) -> Identity:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError
 from cdr_plugin.files import exclusive
@@ -50,13 +51,13 @@ def _read(
         return read_receipt(
             storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
             keys=tier.identity.sealing_keys(tier.group),
-            tier=uplink.above,
+            tier=tier_signer(uplink),
             client=tier.identity.signing.public,
             group=tier.group,
             now_s=time.time(),
             about=client.fingerprint,
         )
-    except NotFoundError:
+    except (NotFoundError, FormerKeyError):
         return None
     except IntegrityError as error:
         reporter.error(name, "receive", f"{error}; ignored")

@@ -158,9 +158,10 @@ class ReducingTier(TopTier):
     # --- answering ---
 
     def has_news(self, client: Client) -> bool:
-        return any(uplink.state.has_news(client.fingerprint) for uplink in self.uplinks)
+        return super().has_news(client) or any(uplink.state.has_news(client.fingerprint) for uplink in self.uplinks)
 
     def told_news(self, client: Client) -> None:
+        super().told_news(client)
         for uplink in self.uplinks:
             uplink.state.told_news(client.fingerprint)
 

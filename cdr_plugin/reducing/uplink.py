@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdr_plugin.client.state import ClientState
@@ -23,6 +24,11 @@ class Uplink(ClientTier):
     def state(self) -> UplinkState:
         self.require_state()
         return UplinkState(self.state_folder)
+
+    @property
+    def writing_lock(self) -> Path:
+        """That of the tier's passes, whose state folder holds those of its uplinks."""
+        return self.state_folder.parent / "receive.lock"
 
     def new_state(self) -> ClientState:
         return UplinkState(self.state_folder)

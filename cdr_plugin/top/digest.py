@@ -46,22 +46,25 @@ def _cut(keys: bytearray) -> Iterator[bytes]:
     return (bytes(keys[at : at + BLOB_REF_BYTES]) for at in range(0, len(keys), BLOB_REF_BYTES))
 
 
-class _Publisher:
-    """``digest:FINGERPRINT`` in the state: epoch, key, how many parts are the base, hashes of the parts."""
+def digest_fact(tier: Client) -> str:
+    """The name in the state for what was told to a tier: epoch, key, hashes of the parts, how many are the base."""
+    return f"digest:{tier.fingerprint.hex()}"
 
+
+class _Publisher:
     def __init__(self, top: TopTier, tier: Client, inboxes: Inboxes, homes: Sequence[Transport]) -> None:
         self._top = top
         self._tier = tier
         self._inboxes = inboxes
         self._homes = homes
         self._folder = folder_id(tier.key, top.group)
-        self._fact = f"digest:{tier.fingerprint.hex()}"
+        self._fact = digest_fact(tier)
         self._author = Author(top.identity.signing, tier.key, tier.sealing, top.group, int(time.time()))
 
     def publish(self, added: Sequence[bytes]) -> None:
         """Parts first, the manifest last, then the note of what was told."""
         known = self._top.state.get(self._fact)
-        if known is None or len(known) // _HASH_BYTES > MAX_INCREMENTS + int.from_bytes(known[-4:], "big"):
+        if not known or len(known) // _HASH_BYTES > MAX_INCREMENTS + int.from_bytes(known[-4:], "big"):
             self._begin()
         elif added:
             epoch, key, base, parts = self._unpack(known)

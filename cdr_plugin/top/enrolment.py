@@ -51,7 +51,7 @@ def _admit(top: TopTier, name: EnrolmentName, request: Enrolment | Successor) ->
 def _open(top: TopTier, data: bytes, group: str) -> Enrolment | Successor:
     """A request to be known, or one to be known by another key; the error is that of the first."""
     keys, now_s = top.identity.sealing_keys(group), time.time()
-    present, former = top.identity.signing.public, [one.verify_key for one in top.identity.predecessors]
+    present, *former = top.identity.verify_keys
     try:
         return open_enrolment(data, keys=keys, group=group, tier=present, former=former, now_s=now_s)
     except AuthenticationError:

@@ -25,7 +25,7 @@ from cdr_plugin.errors import (
 from cdr_plugin.identity.keys import SealingKey, VerifyKey
 from cdr_plugin.identity.register import Client, Register, SenderKind
 from cdr_plugin.model.blobs import Payload
-from cdr_plugin.parcel.attestation import SignedAttestation, verify_attestation
+from cdr_plugin.parcel.attestation import Attestation, SignedAttestation, verify_attestation
 from cdr_plugin.parcel.blobrefs import BlobRef
 from cdr_plugin.parcel.introduction import Introduction
 from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
@@ -130,7 +130,7 @@ class Intake:
     def __init__(
         self,
         sender: Client,
-        own: bytes,
+        own: Sequence[bytes],
         keys: Sequence[SealingKey],
         register: Register,
         verifier: Verifier,
@@ -273,12 +273,25 @@ class Intake:
             yield Version(version)
 
     def _attested(self, signed: SignedAttestation, client: bytes) -> Sequence[BlobRef]:
-        said = verify_attestation(
-            signed, tier=self._sender.key, group=self._sender.group, addressee=self._own, now_s=time.time()
-        )
+        said = self._verified(signed)
         if said.client != client:
             raise AuthenticationError("an attestation of one client behind the preamble of another")
         return said.blobs
+
+    def _verified(self, signed: SignedAttestation) -> Attestation:
+        """Addressed to our key, or to one that we had when it was made."""
+        *others, last = self._own
+        for own in others:
+            try:
+                return self._verified_as(signed, own)
+            except AuthenticationError:
+                continue
+        return self._verified_as(signed, last)
+
+    def _verified_as(self, signed: SignedAttestation, own: bytes) -> Attestation:
+        return verify_attestation(
+            signed, tier=self._sender.key, group=self._sender.group, addressee=own, now_s=time.time()
+        )
 
     def _payloads(self, section: _Section, found: _Found) -> Iterator[Payload]:
         """The payloads up to the next preamble, which is left in ``section.first``."""

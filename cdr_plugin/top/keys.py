@@ -14,9 +14,9 @@ from cdr_plugin.identity.register import Client, ClientState
 from cdr_plugin.identity.wire import frame
 from cdr_plugin.parcel.naming import Answer, answer_name, folder_id
 from cdr_plugin.parcel.tier_keys import write_tier_keys
-from cdr_plugin.top.answer import answered_fact
+from cdr_plugin.top.digest import digest_fact
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of
-from cdr_plugin.top.tier import TopTier
+from cdr_plugin.top.tier import TopTier, news_fact
 
 
 def publish_keys(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox]) -> bool:
@@ -61,13 +61,12 @@ def _publish(
         with inboxes.using(inbox):
             inbox.put(name, data, overwrite=True)
     if not inboxes.failures:
-        top.state.put({said: digest} | _to_be_answered_again(top, client))
+        top.state.put({said: digest} | _to_be_told_again(top, client))
     return True
 
 
-def _to_be_answered_again(top: TopTier, client: Client) -> dict[str, bytes | str]:
-    """A receipt that the client has not read yet may be signed by a key of before, which will say nothing to it: as
-    if its head were not answered, so that a receipt is written anew."""
-    name = answered_fact(client)
-    answered = int(top.state.get(name) or b"0")
-    return {name: str(answered - 1)} if answered else {}
+def _to_be_told_again(top: TopTier, client: Client) -> dict[str, bytes | str]:
+    """A receipt that was not read yet may be signed by a key of before, which will say nothing then: it is written
+    anew. Of a tier, about every client below it, and its digest as well."""
+    told = {news_fact(one): "1" for one in top.register.clients(top.group) if client.fingerprint == one.via}
+    return {news_fact(client): "1", digest_fact(client): "", **told}

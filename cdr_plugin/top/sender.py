@@ -104,6 +104,7 @@ class SenderPass:
             subject.commit(self._has_all, self._nothing_waits)
         self._take_superseded()
         self._checkpoint(final=True)
+        self._top.told_news(self._sender)
         for subject in self._subjects.values():
             self._top.told_news(subject.client)
             subject.report()
@@ -115,7 +116,7 @@ class SenderPass:
     def _intake(self) -> Intake:
         return Intake(
             self._sender,
-            self._top.identity.signing.public.fingerprint,
+            [key.fingerprint for key in self._top.identity.verify_keys],
             self._top.identity.sealing_keys(self._top.group),
             self._top.register,
             self._pass.verifier(),

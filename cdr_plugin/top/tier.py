@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 _REPOSITORY = "repository"
 
 
+def news_fact(client: Client) -> str:
+    """The name in the tier's state for whether a client is to be told again what it was told before."""
+    return f"news:{client.fingerprint.hex()}"
+
+
 @dataclass
 class TopTier:
     """A top tier as its configuration describes it, for one group."""
@@ -216,12 +221,14 @@ class TopTier:
         """Are there clients of which the tiers above have not heard?"""
         return False
 
-    def has_news(self, _client: Client) -> bool:
+    def has_news(self, client: Client) -> bool:
         """Is there something to tell a client although it sent nothing?"""
-        return False
+        return bool(self.state.get(news_fact(client)))
 
     def told_news(self, client: Client) -> None:
         """The client has been told."""
+        if self.state.get(news_fact(client)):
+            self.state.put({news_fact(client): ""})
 
     def settle_above(self, client: Client, rows: ClientRows) -> None:
         """Take in what the tiers above have made of the client's versions."""

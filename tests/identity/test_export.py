@@ -239,7 +239,7 @@ def test_a_broken_line_of_signing_keys_is_not_taken_back(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "there", ["identity/identity.key", "identity/sealing-legal.keys", "identity/register.db-wal", "state/state.db"]
+    "there", ["identity/identity.key", "identity/sealing-legal.keys", "identity/register.db-wal", "state/state.db-wal"]
 )
 def test_nothing_that_is_there_is_written_over(folder: Path, there: str) -> None:
     export = exported(a_tier(folder / "old"))
@@ -250,6 +250,22 @@ def test_nothing_that_is_there_is_written_over(folder: Path, there: str) -> None
         recovered(export, folder / "new")
     assert [one for one in (folder / "new").rglob("*") if one.is_file()] == [path]
     assert path.read_text() == "mine"
+
+
+def test_a_state_that_is_whole_stays_and_a_fresh_one_is_reminded(folder: Path) -> None:
+    """The identity alone was lost; or 'cdr init' came before the recovery."""
+    export = exported(a_tier(folder / "old"))
+    for name, ticket in ((".", "NEWER"), ("legal/up", "")):
+        state = ClientState(folder / "new" / "state" / name)
+        state.put({"timezone": "Etc/GMT", "receipt_serial": "78"} | ({"ticket": ticket} if ticket else {}))
+        state.close()
+    recovered(export, folder / "new")
+    found = {}
+    for name in (".", "legal/up"):
+        state = ClientState(folder / "new" / "state" / name)
+        found[name] = tuple(state.get(key) for key in ("timezone", "ticket", "receipt_serial"))
+        state.close()
+    assert found == {".": (b"Etc/GMT", b"NEWER", b"78"), "legal/up": (b"Europe/Berlin", b"TICKET", b"78")}
 
 
 def test_killed_at_any_moment_it_leaves_no_half_identity_and_can_be_repeated(folder: Path) -> None:

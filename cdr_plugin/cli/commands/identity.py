@@ -152,6 +152,10 @@ def _rotate(context: Context) -> None:
         return
     if options.signing and options.drop_old:
         raise UserError("--drop-old makes no new key; rotate first, and drop when what was under way has arrived")
+    if options.drop_old and tier.forward is not None:
+        raise UserError(
+            f"tier {tier.name}: the tier above seals to the key that was newest when this one enrolled; older keys stay"
+        )
     if options.signing and tier.forward is not None:
         raise UserError(
             f"tier {tier.name}: the tier above knows it by its signing key; without --signing its sealing keys rotate"
