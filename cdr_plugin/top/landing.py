@@ -6,10 +6,9 @@ is written, and then it leaves the inbox. ``receive`` finds it there as in an in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import AuthenticationError, CdrError, IntegrityError, NotFoundError, RemoteError
@@ -23,28 +22,18 @@ from cdr_plugin.parcel.records import iter_records
 from cdr_plugin.parcel.segment import open_segment
 from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.tier_state import TierState
 from cdr_plugin.top.answer import Answerer
 from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
 from cdr_plugin.top.intake import MAX_SEGMENT_VERSIONS, Arrival
+from cdr_plugin.top.landing_notes import LandingNotes
 from cdr_plugin.top.quota import within
 from cdr_plugin.top.receive import newest_head, ordered
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 from cdr_plugin.top.tier import TopTier
 
-MAX_VERSIONS = 1000
-"""Of one client that have landed and are not known otherwise; more are told when they are reduced."""
-
 _INDEX = "[0-9a-f]" * 8
 """The file name of a segment; what a put that was cut off has left has another."""
-
-_SCHEMA = """
-CREATE TABLE versions (
-    client BLOB NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, previous BLOB NOT NULL, time TEXT NOT NULL,
-    PRIMARY KEY (client, number, hash)) WITHOUT ROWID
-"""
-
 
 @dataclass(slots=True)
 class Landed:
@@ -53,31 +42,6 @@ class Landed:
     segments: int = 0
     bytes: int = 0
     inboxes_failed: int = 0
-
-
-class _Notes(TierState):
-    """The versions that landed segments carry, to be told as *stored*; lost, they are told later."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, _SCHEMA, 1)
-
-    def add(self, client: bytes, versions: Iterable[VersionRow]) -> None:
-        with self._db.transaction() as db:
-            (left,) = db.execute("SELECT ? - COUNT(*) FROM versions WHERE client=?", (MAX_VERSIONS, client)).fetchone()
-            rows = [(client, row.number, row.hash, row.previous, row.time) for row in versions]
-            db.executemany("INSERT OR IGNORE INTO versions VALUES (?,?,?,?,?)", rows[: max(left, 0)])
-
-    def versions(self, client: bytes) -> list[VersionRow]:
-        rows = self._db.connection.execute(
-            "SELECT number, hash, previous, time FROM versions WHERE client=?", (client,)
-        )
-        return [VersionRow(n, b"", b"", hash_, prev, VersionState.PENDING, time_) for n, hash_, prev, time_ in rows]
-
-    def drop(self, client: bytes, versions: Iterable[VersionRow]) -> None:
-        """Their records have been taken in."""
-        with self._db.transaction() as db:
-            keys = [(client, row.number, row.hash) for row in versions]
-            db.executemany("DELETE FROM versions WHERE client=? AND number=? AND hash=?", keys)
 
 
 class _WithLanded(ClientRows):
@@ -106,7 +70,7 @@ def land(top: TopTier, reporter: Reporter) -> Landed:
         own = top.plugins.transport_plugin(str(top.landing))
         place = stack.enter_context(own.open(str(top.landing), {}, create=True))
         inboxes = stack.enter_context(Inboxes(top.plugins, top.inboxes, reporter, top.view, top.landing))
-        notes = _Notes(top.landing)
+        notes = LandingNotes(top.landing)
         stack.callback(notes.close)
         listings = inboxes.listings()
         for listing in listings:
@@ -134,7 +98,7 @@ class _Landing:
         inboxes: Inboxes,
         listings: Sequence[Inbox],
         place: Transport,
-        notes: _Notes,
+        notes: LandingNotes,
         reporter: Reporter,
         result: Landed,
     ) -> None:
@@ -164,6 +128,9 @@ class _Landing:
                 versions += found
         if not landed:
             return
+        self._drop_reduced()
+        # Once it is told that they are taken, the sender's head need not name their parcels any more.
+        self._notes.note_order(self._sender.fingerprint, list(dict.fromkeys(one.parcel_id for one in landed)))
         self._notes.add(self._sender.fingerprint, versions)
         self._answer(head, arrivals)
         for arrival in landed:
@@ -234,6 +201,11 @@ class _Landing:
         answerer = Answerer(self._top, self._sender, self._inboxes, self._homes)
         own = told if self._sender.kind is SenderKind.CLIENT else None
         answerer.write(told, own, head, present, final=False)
+
+    def _drop_reduced(self) -> None:
+        here = {parcel for parcel, _ in self._in_landing()}
+        gone = [parcel for parcel in self._notes.order(self._sender.fingerprint) if parcel not in here]
+        self._notes.drop_parcels(self._sender.fingerprint, gone)
 
     def _in_landing(self) -> set[tuple[bytes, int]]:
         paths = (self._top.landing / "clients" / self._folder).glob(f"*/{_INDEX}")

@@ -23,6 +23,7 @@ from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.keys import publish_keys
+from cdr_plugin.top.landing_notes import landed_order
 from cdr_plugin.top.policy import publish_policy
 from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.sender import SenderPass, Work
@@ -108,7 +109,8 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
         rows = top.state.client(client.fingerprint)
         head = newest_head(top, inboxes, listings, client, reporter)
         below = [other for other in clients if other.via == client.fingerprint and _waits(top, other)]
-        job = Work(client, rows, homes_of(folder, inboxes, listings), head, ordered(arrivals, head), below)
+        in_order = ordered(arrivals, head, landed_order(top.landing, client.fingerprint))
+        job = Work(client, rows, homes_of(folder, inboxes, listings), head, in_order, below)
         if job.arrivals or _must_answer(top, job) or _waits(top, client) or below:
             yield job
 
@@ -159,7 +161,10 @@ def newest_head(
     return max(found, key=lambda head: head.serial, default=None)
 
 
-def ordered(arrivals: list[Arrival], head: Head | None) -> list[Arrival]:
-    """By the head's order of parcels, then by index; parcels that it does not name come last."""
-    order = {parcel.id: at for at, parcel in enumerate(head.parcels)} if head else {}
+def ordered(arrivals: list[Arrival], head: Head | None, landed: Sequence[bytes] = ()) -> list[Arrival]:
+    """By the head's order of parcels, then by index. Parcels that it does not name come last; but first those that
+    have landed, in this order, since their sender knows them to be taken."""
+    named = [parcel.id for parcel in head.parcels] if head else []
+    before = [parcel for parcel in landed if parcel not in named]
+    order = {parcel: at for at, parcel in enumerate([*before, *named])}
     return sorted(arrivals, key=lambda a: (order.get(a.parcel_id, len(order)), a.parcel_id, a.index))
