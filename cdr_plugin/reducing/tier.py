@@ -39,6 +39,7 @@ _STATES: Mapping[str, VersionState] = {
 }
 RETAIN_EVERY_S = 3600.0
 _RETAINED = "retained_looked_at"
+_MARKS = "uplinks"
 _WORST = (VersionState.REJECTED, VersionState.INCOMPLETE, VersionState.PENDING, VersionState.COMMITTED)
 
 
@@ -128,6 +129,17 @@ class ReducingTier(TopTier):
 
     # --- passing on ---
 
+    def before_passes(self, reporter: Reporter) -> None:
+        """What was taken here and lay in the spool of an uplink whose state is gone was passed on by nobody: clients
+        are told that it is missing, and send what is not committed yet."""
+        marks = b"".join(uplink.state.mark for uplink in self.uplinks)
+        known = self.state.get(_MARKS)
+        if known is not None and known != marks:
+            self.state.forget_taken()
+            reporter.note(f"{self.name}: the state of a way up is new; clients send again what is not committed")
+        if known != marks:
+            self.state.put({_MARKS: marks})
+
     @contextmanager
     def passing_on(self, reporter: Reporter, result: ReceiveResult) -> Iterator[Onward]:
         from cdr_plugin.reducing.passing import PassingOn
@@ -166,9 +178,12 @@ class ReducingTier(TopTier):
             uplink.state.told_news(client.fingerprint)
 
     def versions_told(self, client: Client, rows: list[VersionRow]) -> list[VersionRow]:
-        """What all tiers above say of each version; what is only here is *stored*."""
+        """What all tiers above say of each version; what is only here is *stored*. An uplink that came later does not
+        know of earlier ones."""
         told = [uplink.state.told(client.fingerprint) for uplink in self.uplinks]
-        return [self._told(row, [one.get((row.number, row.hash), ("", "", "")) for one in told]) for row in rows]
+        keys = ((row.number, row.hash) for row in rows)
+        found = ([one[key] for one in told if key in one] or [("", "", "")] for key in keys)
+        return [self._told(row, says) for row, says in zip(rows, found, strict=True)]
 
     def _told(self, row: VersionRow, told: Sequence[tuple[str, str, str]]) -> VersionRow:
         if row.state is VersionState.REJECTED:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from secrets import token_bytes
 
 from cdr_plugin.client.rows import SegmentRow, cut_keys
 from cdr_plugin.client.state import ClientState, insert_segment
@@ -101,6 +102,15 @@ class UplinkState(ClientState):
 
     # --- what goes up, recorded ---
 
+    @property
+    def mark(self) -> bytes:
+        """16 bytes of this very state: another one in its place has others."""
+        found = self.get("mark")
+        if found is None:
+            found = token_bytes(16)
+            self.put({"mark": found})
+        return found
+
     def pass_keys(self, keys: Iterable[bytes]) -> None:
         """The segments that hold these blobs are recorded, or the tiers above have them by other ways."""
         with self._db.transaction() as db:
@@ -192,9 +202,12 @@ class UplinkState(ClientState):
             db.execute("INSERT OR REPLACE INTO relays VALUES (?, ?, 1)", (client, receipt.serial))
 
     def _note_version(self, client: bytes, version: VersionReceipt) -> None:
+        """Also one that this state does not know, since it was lost, or since a tier before us passed it on."""
         self._db.connection.execute(
-            "UPDATE forwarded SET state=?1, snapshot=?2, reason=?3, "
-            "record=CASE WHEN ?1 IN (?7, ?8, ?9) THEN x'' ELSE record END WHERE client=?4 AND number=?5 AND hash=?6",
+            "INSERT INTO forwarded (client, number, hash, record, signature, parcel, idx, state, snapshot, reason) "
+            "VALUES (?4, ?5, ?6, x'', x'', 0, 0, ?1, ?2, ?3) "
+            "ON CONFLICT DO UPDATE SET state=?1, snapshot=?2, reason=?3, "
+            "record=CASE WHEN ?1 IN (?7, ?8, ?9) THEN x'' ELSE record END",
             (version.state, version.snapshot, version.reason, client, version.number, version.record, *_SETTLED),
         )
 

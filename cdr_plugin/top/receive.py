@@ -47,6 +47,7 @@ def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
         exclusive(top.state_folder / "receive.lock", f"receiving of {top.name}"),
         Inboxes(top.plugins, top.inboxes, reporter, top.view, top.landing) as inboxes,
     ):
+        top.before_passes(reporter)
         while _one_pass(top, inboxes, reporter, result):
             pass
         top.after_passes(reporter)

@@ -104,6 +104,12 @@ class TopState(TierState):
         )
         return [Rejection(*row) for row in rows]
 
+    def forget_taken(self) -> None:
+        """Every segment that still lies with its client counts as not taken, and every head as not answered."""
+        with self._db.transaction() as db:
+            db.execute("DELETE FROM taken")
+            db.execute("DELETE FROM meta WHERE key LIKE 'answered:%'")
+
     def possessed_by_others(self, fingerprints: Sequence[bytes]) -> Iterator[bytes]:
         """Keys that some client possesses who is none of these, each once."""
         marks = ",".join("?" * len(fingerprints))

@@ -243,6 +243,9 @@ class TopTier:
         publish_verified(self, pass_.inboxes, listings, senders)
         publish_digests(self, pass_.added, pass_.inboxes, listings)
 
+    def before_passes(self, reporter: Reporter) -> None:
+        """Before anything is looked at, under ``receive.lock``."""
+
     def after_passes(self, reporter: Reporter) -> None:
         """When all that lay in the inboxes has been taken, under ``receive.lock``."""
 
