@@ -34,6 +34,9 @@ ESSENTIAL = (
     "tier_sealing",
     "tier_keys_serial",
     "tier_former",
+    "top_signing",
+    "top_keys_serial",
+    "top_former",
 )
 """Facts of a state: who is above, and what makes trees equal. What was sent, received and stored is told anew."""
 

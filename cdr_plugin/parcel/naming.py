@@ -12,6 +12,7 @@
     answers/FOLDER/policy
     answers/FOLDER/notice               one line for the client's user
     answers/FOLDER/keys                 the keys of the tier that answers, after it changed one
+    answers/FOLDER/top-keys             those of the top tier, for a client that seals to another
     answers/FOLDER/baseline             manifest of what an adoption gives the client
     answers/FOLDER/baseline-NUMBER      its parts: 8 hex digits
     answers/FOLDER/digest               manifest of what the tiers above know, for a tier that reduces
@@ -50,7 +51,7 @@ _NAME = re.compile(
     r"(?:(?P<head>head)|enrol-(?P<tag>[0-9a-f]{16})|(?P<parcel>[0-9a-f]{32})/(?P<index>[0-9a-f]{8}))"
     r"|shared/(?P<shared>[0-9a-f]{32})/(?P<at>[0-9a-f]{8})"
     r"|answers/(?P<answered>[0-9a-f]{32})/"
-    r"(?P<answer>receipt|standing|verified|enrolment|policy|notice|baseline|keys|digest)"
+    r"(?P<answer>receipt|standing|verified|enrolment|policy|notice|baseline|keys|top-keys|digest)"
     r"|answers/(?P<given>[0-9a-f]{32})/(?P<whole>baseline|digest)-(?P<part>[0-9a-f]{8})",
     re.ASCII,
 ).fullmatch
@@ -67,6 +68,7 @@ class Answer(StrEnum):
     NOTICE = "notice"
     BASELINE = "baseline"
     KEYS = "keys"
+    TOP_KEYS = "top-keys"
     DIGEST = "digest"
 
 

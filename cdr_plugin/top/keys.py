@@ -21,30 +21,32 @@ from cdr_plugin.top.tier import TopTier, news_fact
 
 def publish_keys(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox]) -> bool:
     """Write the keys into the inboxes of every approved client that was not told yet, or has sent something since
-    and would not find them there; whether any was told. Before any receipt, which the newest key signs."""
+    and would not find them there; whether any was told. Before any receipt, which the newest key signs. One that
+    came through another tier seals to that, but hears of its versions from us: it needs our signing key alone."""
     if not top.identity.has_rotated(top.group):
         return False
-    digest, told = _digest(top), False
+    told = False
     for client in top.register.clients(top.group):
-        folder = folder_id(client.key, top.group)
-        homes = homes_of(folder, inboxes, listings)
-        if client.state is ClientState.APPROVED and not client.via:  # else it seals to that tier, not to us
+        if client.state is ClientState.APPROVED and (top.identity.predecessors or not client.via):
+            folder = folder_id(client.key, top.group)
+            name = answer_name(folder, Answer.TOP_KEYS if client.via else Answer.KEYS)
+            homes = homes_of(folder, inboxes, listings)
             has_sent = any(listing.segments(folder) for listing in listings)
-            told |= _publish(top, client, answer_name(folder, Answer.KEYS), digest, inboxes, homes, look=has_sent)
+            told |= _publish(top, client, name, inboxes, homes, look=has_sent)
     return told
 
 
-def _digest(top: TopTier) -> bytes:
-    """Equal as long as clients are to be told the same."""
+def _digest(top: TopTier, client: Client) -> bytes:
+    """Equal as long as the client is to be told the same."""
     signing, sealing = top.identity.signing.public, top.identity.sealing_key(top.group).public
-    return sha256(frame(b"keys", signing.fingerprint, sealing.fingerprint)).digest()
+    return sha256(frame(b"keys", signing.fingerprint, b"" if client.via else sealing.fingerprint)).digest()
 
 
 def _publish(
-    top: TopTier, client: Client, name: str, digest: bytes, inboxes: Inboxes, homes: Sequence[Transport], *, look: bool
+    top: TopTier, client: Client, name: str, inboxes: Inboxes, homes: Sequence[Transport], *, look: bool
 ) -> bool:
     """The note of what was said is made behind the saying, and only when no inbox was left out."""
-    said = f"keys:{client.fingerprint.hex()}"
+    said, digest = f"keys:{client.fingerprint.hex()}", _digest(top, client)
     if top.state.get(said) == digest and not (look and inboxes.lack(name, homes)):
         return False
     data = write_tier_keys(
@@ -68,5 +70,7 @@ def _publish(
 def _to_be_told_again(top: TopTier, client: Client) -> dict[str, bytes | str]:
     """A receipt that was not read yet may be signed by a key of before, which will say nothing then: it is written
     anew. Of a tier, about every client below it, and its digest as well."""
+    if client.via:
+        return {}  # as what it came through is told
     told = {news_fact(one): "1" for one in top.register.clients(top.group) if client.fingerprint == one.via}
     return {news_fact(client): "1", digest_fact(client): "", **told}
