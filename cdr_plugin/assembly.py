@@ -64,7 +64,8 @@ def intermediate_tier(config: TierConfig, plugins: Plugins) -> IntermediateTier:
     refuse_unbuilt(config)
     return IntermediateTier(
         name=config.name,
-        state_folder=config.state,
+        # A client in the same tier has a spool in that folder, and sweeps it.
+        state_folder=config.state if config.source is None else config.state / "moving",
         inboxes=config.receive.inbox,
         to=config.forward.to[0],
         plugins=plugins,

@@ -88,7 +88,7 @@ def _fill(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
         found["identity_exported"], found["identity_changed"] = moment_of(export.made_s), not export.is_current
     if config.source is not None:
         _client(context, config, found)
-    elif config.forward is not None:
+    if config.receive is not None and config.forward is not None:
         _queue_of_intermediate(context, config, found)
     if config.receive is not None and config.receive.agentless and not _opens(context, config):
         found["clients"] += _agentless(context, config)
@@ -275,7 +275,8 @@ def _queue_of_intermediate(context: Context, config: TierConfig, found: dict[str
 
     if not is_reducing(config, context.plugins):
         segments, waiting = intermediate_tier(config, context.plugins).queue()
-        found["queue"] = {"segments": segments, "bytes": waiting}
+        found["queue"]["segments"] += segments
+        found["queue"]["bytes"] += waiting
         return
     for tier in reducing_tiers(context.config, config, context.plugins, context.output):
         with closing(tier):

@@ -18,6 +18,7 @@ from cdr_plugin.config import TierConfig
 from cdr_plugin.contracts import Event, Verdict
 from cdr_plugin.convenience import SENT, Convenience, last_done_s, note_done, sending
 from cdr_plugin.errors import NotConvenientError
+from cdr_plugin.intermediate.tier import IntermediateTier
 
 HELP = "Send what waits in the transfer queues to the storage above, and take in the answers from there."
 
@@ -60,11 +61,19 @@ def send_client(context: Context, config: TierConfig) -> SendResult:
     """Send what waits at one client while its policy allows it, and take in the answers; the result says
     what it waits for."""
     client = client_tier(config, context.plugins)
+    mover = intermediate_tier(config, context.plugins) if config.receive is not None else None
+
+    def queue() -> tuple[int, int]:
+        queues = [client.state.queue(), *([mover.queue()] if mover else [])]
+        return sum(segments for segments, _ in queues), sum(size for _, size in queues)
 
     def work(policy: Convenience) -> SendResult:
-        return send(client, context.output, _noted(context, client.name), policy.while_working())
+        result = send(client, context.output, _noted(context, client.name), policy.while_working())
+        if mover is not None:  # the tier passes on what others sent to it, too
+            result.add(_moved(context, mover, policy))
+        return result
 
-    return _when_convenient(context, config, client.state.queue, work)
+    return _when_convenient(context, config, queue, work)
 
 
 def _send_intermediate(context: Context, config: TierConfig) -> SendResult:
@@ -73,11 +82,15 @@ def _send_intermediate(context: Context, config: TierConfig) -> SendResult:
     tier = intermediate_tier(config, context.plugins)
 
     def work(policy: Convenience) -> SendResult:
-        moved = tier.send(context.output, policy.while_working())
-        segments, waiting = tier.queue()
-        return SendResult(moved.segments, moved.bytes, segments, waiting, waiting_for=moved.waiting_for)
+        return _moved(context, tier, policy)
 
     return _when_convenient(context, config, tier.queue, work)
+
+
+def _moved(context: Context, tier: IntermediateTier, policy: Convenience) -> SendResult:
+    moved = tier.send(context.output, policy.while_working())
+    segments, waiting = tier.queue()
+    return SendResult(moved.segments, moved.bytes, segments, waiting, waiting_for=moved.waiting_for)
 
 
 def _send_reduced(context: Context, config: TierConfig) -> SendResult:
