@@ -69,8 +69,11 @@ class IntermediateTier:
             inboxes, failures = self._reachable(limited, self.inboxes, stack, reporter.note)
             moved = take(inboxes, spool, self.spool, self.spool_limit, reporter, all_reached=not failures)
             moved.failures += failures
-            for inbox in inboxes.values():
-                self._post_notes(inbox)
+            for url, inbox in inboxes.items():
+                try:
+                    self._post_notes(inbox)
+                except RemoteError as error:  # what was taken is taken
+                    reporter.note(f"inbox {url}: {error}; the notes in it are as old as before")
         return moved
 
     def send(self, reporter: Reporter, may_go_on: Callable[[], Verdict] = lambda: Verdict(True)) -> Moved:
