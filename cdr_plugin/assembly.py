@@ -133,7 +133,13 @@ def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter:
     if tier.receive is None or tier.forward is None:
         raise ConfigError(f"tier {tier.name}: an intermediate tier needs both 'receive' and 'forward'")
     refuse_unbuilt(tier)
-    for group in groups_of(config, tier):
+    groups = groups_of(config, tier)
+    if tier.policy == "inherit" and len(groups) > 1:
+        raise ConfigError(
+            f"tier {tier.name}: policy = 'inherit' of a tier that reduces for several groups is not carried out by "
+            "this version; remove it for now"
+        )
+    for group in groups:
         own, folder = tier.groups.get(group), tier.state / group
         password = partial(retained_password, tier.identity, group)
         retain = own.retain if own is not None and own.retain is not None else tier.receive.retain
@@ -175,6 +181,8 @@ def _uplinks(tier: TierConfig, group: str, plugins: Plugins) -> Iterator[Uplink]
             plugins=plugins.limited(tier.forward.limit),
             group=group,
             spool_limit=tier.spool.max_size,
+            inherits=tier.policy == "inherit",
+            policy_folder=tier.state,
         )
 
 

@@ -12,6 +12,11 @@ from cdr_plugin.config.schema import RetainConfig, TierConfig
 from cdr_plugin.errors import ConfigError
 
 
+def _asks_above(tier: TierConfig) -> bool:
+    """Is there somebody above whose answers the tier can open?"""
+    return tier.store is None and (tier.source is not None or _reduces(tier))
+
+
 def _replicates(tier: TierConfig) -> bool:
     return tier.forward is not None and tier.forward.mode == "all" and len(tier.forward.to) > 1
 
@@ -61,7 +66,7 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("group.NAME.quota of a tier that stores nothing", lambda t: not t.store and _any_group(t, "quota")),
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),
-    ("policy = 'inherit' of a tier that is no client", lambda t: t.policy != "own" and not t.source),
+    ("policy = 'inherit' of a tier without keys, or at the top", lambda t: t.policy != "own" and not _asks_above(t)),
     ("policy = 'inherit' with forward.mode = 'all'", lambda t: t.policy != "own" and _replicates(t)),
 )
 

@@ -25,7 +25,8 @@ def adopt_policies(client: ClientTier, storages: Iterable[Transport], folder: st
     """
     if not client.inherits:
         return
-    last = read_adopted(client.state_folder)
+    kept_in = client.policy_folder or client.state_folder
+    last = read_adopted(kept_in)
     top, signer = _top_of(client)
     key = signer.fingerprint.hex()
     lowest = last.serial if last is not None and last.key == key else 0
@@ -40,8 +41,8 @@ def adopt_policies(client: ClientTier, storages: Iterable[Transport], folder: st
         kept = "nothing of it" if last is None else "the one before"
         reporter.error(answer_name(folder, Answer.POLICY), "receive", f"{error}; {kept} is in force")
         return
-    write_adopted(client.state_folder, adopted)
-    reporter.note(f"client {client.name}: the policy of group {adopted.group} is adopted; see 'cdr policy show'")
+    write_adopted(kept_in, adopted)
+    reporter.note(f"{client.name}: the policy of group {adopted.group} is adopted; see 'cdr policy show'")
 
 
 def _top_of(client: ClientTier) -> tuple[str, VerifyKey]:

@@ -134,7 +134,7 @@ def apply(tier: TierConfig, policy: Policy) -> tuple[TierConfig, list[Setting]]:
 def _settings(tier: TierConfig, policy: Policy) -> Iterator[Setting]:
     for table in fields(policy):
         own, central = getattr(tier, table.name), getattr(policy, table.name)
-        if own is None or (table.name == "spool" and tier.source is None):
+        if own is None or (table.name == "spool" and tier.store is not None):
             continue
         for item in fields(central):
             said = getattr(central, item.name)

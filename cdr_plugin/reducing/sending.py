@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from cdr_plugin.client.policy import adopt_policies
 from cdr_plugin.client.room import remove_files
 from cdr_plugin.client.send import Sender, SendResult, Sent
 from cdr_plugin.contracts import Transport, Verdict
@@ -31,6 +32,7 @@ class UplinkSender(Sender):
         self._read_receipt()
         take_relayed(self._tier, self._uplink, self._storages.values(), self._reporter)
         self._release()
+        adopt_policies(self._uplink, self._storages.values(), self._folder, self._reporter)
         self._each(lambda _, storage: take_digest(self._tier, self._uplink, storage, self._reporter))
         self._carry_down()
 

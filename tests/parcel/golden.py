@@ -13,6 +13,7 @@ from typing import Any
 
 from cdr_plugin.identity.keys import KemSuite, SealingKey, SigningKey
 from cdr_plugin.identity.succession import name_successor
+from cdr_plugin.identity.successor import announce_successor
 from cdr_plugin.identity.ticket import Ticket, TierKey, request_enrolment, write_ticket
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.versions import SnapshotSummary
@@ -22,6 +23,8 @@ from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.limits import CHUNK_BYTES
 from cdr_plugin.parcel.naming import folder_id
+from cdr_plugin.parcel.notice import Notice, write_notice
+from cdr_plugin.parcel.policy import PolicyDocument, write_policy
 from cdr_plugin.parcel.receipt import (
     ParcelReceipt,
     Receipt,
@@ -158,6 +161,24 @@ def tier_keys_vector() -> bytes:
     )
 
 
+POLICY = PolicyDocument(13, '[forward]\nlimit = "1MiB/s"\n')
+NOTICE = Notice(14, "the quota of 1000 bytes is used up")
+CLIENT_AFTER = SigningKey(bytes(range(64, 96)))
+"""The client's signing key after CLIENT."""
+
+
+def told_vectors() -> dict[str, Any]:
+    """What a tier tells a client, and a client that has a new key the tier."""
+    client, sealing = CLIENT.public, CLIENT_SEALING.public
+    policy = write_policy(POLICY, TIER, client=client, sealing=sealing, group=GROUP, issued_s=1)
+    notice = write_notice(
+        NOTICE.text, TIER, serial=NOTICE.serial, client=client, sealing=sealing, group=GROUP, issued_s=1
+    )
+    line = [name_successor(CLIENT, CLIENT_AFTER.public)]
+    successor = announce_successor(ticket(), CLIENT_AFTER, sealing, line, issued_s=5)
+    return {"policy": policy.hex(), "notice": notice.hex(), "successor": successor.hex()}
+
+
 def baseline_vectors() -> dict[str, Any]:
     parts = [
         write_blob_part(b"s" * 16, 0, 11, baseline_keys(), AUTHOR),
@@ -198,6 +219,7 @@ def vectors() -> dict[str, Any]:
         "standing": write_standing(
             standing(), TIER, client=CLIENT.public, sealing=CLIENT_SEALING.public, group=GROUP, issued_s=1
         ).hex(),
+        **told_vectors(),
         "baseline": baseline_vectors(),
         "keys": tier_keys_vector().hex(),
         "folder": folder_id(CLIENT.public, GROUP),

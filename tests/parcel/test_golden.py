@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
+from cdr_plugin.errors import AuthenticationError
 from cdr_plugin.identity.keys import KemSuite
+from cdr_plugin.identity.successor import open_successor
 from cdr_plugin.identity.ticket import open_enrolment, read_ticket, write_ticket
 from cdr_plugin.parcel.attestation import SignedAttestation, verify_attestation
 from cdr_plugin.parcel.baseline import read_baseline, read_blob_part, read_facts_part
 from cdr_plugin.parcel.head import read_head, write_head
 from cdr_plugin.parcel.limits import HEADER_BYTES, SEGMENT_PREFIX_BYTES
 from cdr_plugin.parcel.naming import folder_id
+from cdr_plugin.parcel.notice import read_notice
+from cdr_plugin.parcel.policy import read_policy
 from cdr_plugin.parcel.receipt import read_receipt
 from cdr_plugin.parcel.records import FirstPart, Part, Preamble, iter_records
 from cdr_plugin.parcel.room import read_room, read_unverified_room, write_plain_room, write_room
@@ -102,6 +106,23 @@ def test_sealed_documents_of_the_first_release_open() -> None:
         now_s=5,
     )
     assert standing == golden.standing()
+
+
+def test_policies_and_notices_open_for_their_client_as_they_were_written() -> None:
+    reader: dict[str, Any] = {
+        "keys": [CLIENT_SEALING], "tier": TIER.public, "client": CLIENT.public, "group": GROUP, "now_s": 5,
+    }  # fmt: skip
+    assert read_policy(bytes.fromhex(VECTORS["policy"]), **reader) == golden.POLICY
+    assert read_notice(bytes.fromhex(VECTORS["notice"]), **reader) == golden.NOTICE
+
+
+def test_a_successor_is_vouched_for_by_the_key_before_it() -> None:
+    data, keys = bytes.fromhex(VECTORS["successor"]), [TIER_SEALING]
+    read = open_successor(data, keys=keys, group=GROUP, tiers=[TIER.public], now_s=5)
+    assert (read.key, read.sealing) == (golden.CLIENT_AFTER.public, CLIENT_SEALING.public)
+    read.check(CLIENT.public)
+    with pytest.raises(AuthenticationError, match="no successor"):
+        read.check(TIER.public)
 
 
 def test_keys_of_a_tier_open_for_who_trusts_it_or_its_predecessor() -> None:

@@ -150,6 +150,8 @@ def _rekey(row: Row, new: Row) -> None:
     from cdr_plugin.files import exclusive
 
     assert isinstance(row.who, Client) and isinstance(new.who, Stranger)
+    if not row.top.is_end:
+        raise UserError(f"client {row.who.name}: the tiers above {row.top.name} know it by its key; enrol it anew")
     if new.top is not row.top:
         raise UserError(f"sender {new.fingerprint[:32]} asks to be known in group {new.who.group}, not {row.who.group}")
     with exclusive(row.top.state_folder / "receive.lock", f"receiving of {row.top.name}"):
