@@ -130,7 +130,7 @@ def _named_twice(tier: TierConfig) -> tuple[tuple[str, ...], str] | None:
 
 def _check_tickets(tier: TierConfig, origin: Origin) -> None:
     forward = tier.forward
-    if forward is None or not forward.ticket:
+    if forward is None or not forward.ticket or tier.receive:  # who receives has a ticket for each of its groups
         return
     queues = len(forward.to) if forward.mode == "all" else 1
     if len(forward.ticket) != queues:

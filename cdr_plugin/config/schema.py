@@ -85,7 +85,8 @@ class ForwardConfig:
     mode: Literal["first-reachable", "all"] = "first-reachable"
     release: Literal["committed", "stored", "durable"] = "committed"
     ticket: Annotated[tuple[Path, ...], OneOrMany(Located(parse_path))] = ()
-    """With ``mode = "all"`` one for each storage, in the order of ``to``."""
+    """Of a client one, with ``mode = "all"`` one for each storage, in the order of ``to``; of a tier that receives
+    so many for each of its groups."""
     limit: Rate | None = None
     when: When = field(default_factory=dict)
     settings: Annotated[Tables, Extra(schemes("to"))] = field(default_factory=dict)

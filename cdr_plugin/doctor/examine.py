@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdr_plugin.assembly import client_tier, groups_of, intermediate_tier, tier_state, top_tiers
+from cdr_plugin.assembly import (
+    client_tier,
+    groups_of,
+    intermediate_tier,
+    is_reducing,
+    receiving_tiers,
+    reducing_tiers,
+    tier_state,
+)
 from cdr_plugin.config.queues import queues_of
 from cdr_plugin.convenience import SENT, last_done_s
 
@@ -31,16 +41,17 @@ def examine_machine(plugins: Plugins, manager: Manager, name: str, *, is_systemd
 
 def examine_tier(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[Finding]:
     """What concerns one tier. Of one that is not set up only that is said."""
-    if not _is_set_up(tier):
-        where = tier.identity if tier.store else tier.state
+    opens = tier.store is not None or is_reducing(tier, plugins)
+    if not _is_set_up(tier, opens):
+        where = tier.identity if opens else tier.state
         yield broken(tier.name, "set-up", f"there is nothing in {where}", f"run 'cdr init -T {tier.name}'")
         return
 
     def check(about: str, what: Check, step: str = f"run 'cdr init -T {tier.name}'") -> Iterator[Finding]:
         return guarded(tier.name, about, step, what)
 
-    if tier.source or tier.store or tier.reduce.methods:
-        groups = groups_of(config, tier) if tier.store else []
+    if tier.source or opens:
+        groups = groups_of(config, tier) if opens else []
         yield from check(f"identity {tier.identity}", lambda: places.identity(tier, groups))
     yield from check(f"state {tier.state}", lambda: places.state(tier))
     yield from check("jobs of the agent", lambda: places.jobs(tier))
@@ -50,14 +61,16 @@ def examine_tier(config: Config, tier: TierConfig, plugins: Plugins, reporter: R
     yield from check("storage above", lambda: _above(tier, plugins))
     if tier.receive:
         yield from _inboxes(tier, plugins)
-    if tier.receive and tier.forward:
-        yield from check("queue", lambda: _queue(tier, plugins))
-    if tier.store:
-        yield from check("top tier", lambda: _tops(config, tier, plugins, reporter))
+    if tier.receive and tier.forward and not opens:
+        yield from check("queue", lambda: _mover(tier, plugins))
+    if opens and tier.forward:
+        yield from check("way up", lambda: _uplinks(config, tier, plugins, reporter))
+    if opens:
+        yield from check("groups", lambda: _groups(config, tier, plugins, reporter))
 
 
-def _is_set_up(tier: TierConfig) -> bool:
-    if tier.store:
+def _is_set_up(tier: TierConfig, opens: bool) -> bool:
+    if opens:
         return any((tier.identity / name).exists() for name in ("identity.key", ".recovering"))
     if tier.source:
         return any((queue.state / "state.db").exists() for queue in queues_of(tier))
@@ -103,12 +116,33 @@ def _inboxes(tier: TierConfig, plugins: Plugins) -> Iterator[Finding]:
             yield from guarded(tier.name, f"inbox {url}", step, partial(places.inbox, tier, url, plugins))
 
 
-def _queue(tier: TierConfig, plugins: Plugins) -> Iterator[Finding]:
+def _mover(tier: TierConfig, plugins: Plugins) -> Iterator[Finding]:
     found = intermediate_tier(tier, plugins)
     if not found.spool.is_dir():  # asking for the queue would make it
         yield broken(tier.name, "spool", f"{found.spool} is not there", f"run 'cdr init -T {tier.name}'")
         return
-    segments, size = found.queue()
+    yield from _queue(tier, *found.queue())
+
+
+def _uplinks(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[Finding]:
+    """The ways up of a tier that reduces, one for each group and storage."""
+    segments = size = 0
+    for group in reducing_tiers(config, tier, plugins, reporter):
+        with closing(group):
+            for uplink in group.uplinks:
+                about = f"enrolment of group {group.group} to {uplink.to}"
+                if not (uplink.state_folder / "state.db").exists():  # asking for it would make it
+                    yield broken(tier.name, about, "there is no state of it", f"run 'cdr init -T {tier.name}'")
+                    continue
+                if not uplink.is_enrolled:
+                    step = f"'cdr ticket --for-tier' above prints a ticket; then 'cdr enroll TICKET -T {tier.name}'"
+                    yield broken(tier.name, about, "no ticket was adopted", step)
+                count, waiting = uplink.state.queue()
+                segments, size = segments + count, size + waiting
+    yield from _queue(tier, segments, size)
+
+
+def _queue(tier: TierConfig, segments: int, size: int) -> Iterator[Finding]:
     sent_s = _last_sent_s(tier)
     if segments and (sent_s is None or time.time() - sent_s > clients.STUCK_S):
         since = "since the tier was set up" if sent_s is None else f"for {(time.time() - sent_s) / 86400:.0f} days"
@@ -117,10 +151,15 @@ def _queue(tier: TierConfig, plugins: Plugins) -> Iterator[Finding]:
         yield warning(tier.name, "queue", cause, step)
 
 
-def _tops(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[Finding]:
-    for top in top_tiers(config, tier, plugins, reporter):
+def _groups(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[Finding]:
+    """What a tier that opens segments is for each of its groups: the repository, or the retained versions."""
+    for top in receiving_tiers(config, tier, plugins, reporter):
         try:
             step = "correct 'store' in the configuration, or mount what it names"
+            if not top.is_end:
+                if not (Path(top.repository) / "config").exists():
+                    continue  # made when the tier is enrolled, which is found above
+                step = "move the folder away: an empty one takes its place, and clients send again what it lacks"
             yield from guarded(tier.name, f"repository {top.repository}", step, partial(tops.repository, top))
             step = f"run 'cdr init -T {tier.name}'"
             yield from guarded(tier.name, f"group {top.group}", step, partial(tops.clients, top))

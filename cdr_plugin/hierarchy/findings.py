@@ -20,6 +20,7 @@ from .members import Hierarchy, Link, Member, can_be_the_same
 from .needs import unmet_methods, unmet_transports
 
 if TYPE_CHECKING:
+    from cdr_plugin.config.schema import TierConfig
     from cdr_plugin.plugins import Plugins
 
 
@@ -81,12 +82,8 @@ def _unbuilt(member: Member) -> Iterator[ConfigError]:
 
 
 def _tickets(member: Member, is_here: bool, now_s: float) -> Iterator[Finding]:
-    is_set_up = (member.tier.state / "state.db").exists()
-    seen: set[int] = set()
+    is_set_up = _is_set_up(member.tier)
     for held in member.tickets:
-        if held is None or held.at in seen:
-            continue
-        seen.add(held.at)
         said = f"ticket {held.path}: {held.problem}"
         if held.is_missing:
             if is_set_up:
@@ -95,9 +92,10 @@ def _tickets(member: Member, is_here: bool, now_s: float) -> Iterator[Finding]:
             severity = Severity.ERROR if is_here else Severity.INFO
         elif held.ticket is None:
             severity = Severity.ERROR
-        elif member.tier.group not in (None, held.ticket.group):
+        elif held.ticket.group not in _own_groups(member, held.ticket.group):
             severity = Severity.ERROR
-            said = f"the ticket {held.path} is for group {held.ticket.group!r}, the tier says {member.tier.group!r}"
+            own = ", ".join(map(repr, _own_groups(member, held.ticket.group)))
+            said = f"the ticket {held.path} is for group {held.ticket.group!r}, the tier says {own}"
         elif held.ticket.expires_s < now_s and not is_set_up:
             severity = Severity.ERROR
             said = f"the ticket {held.path} has expired; 'cdr ticket' on the tier above prints another"
@@ -106,11 +104,23 @@ def _tickets(member: Member, is_here: bool, now_s: float) -> Iterator[Finding]:
         yield Finding(severity, str(member.error(said, "forward", "ticket")), (member.id,))
 
 
+def _is_set_up(tier: TierConfig) -> bool:
+    """Has the tier adopted its tickets, so that their files may go?"""
+    return (tier.state / "state.db").exists() or (tier.receive is not None and (tier.identity / "register.db").exists())
+
+
+def _own_groups(member: Member, otherwise: str) -> list[str]:
+    """The groups that a ticket of the tier may be for."""
+    if member.tier.receive and not member.tier.source:
+        return groups_of(member.config, member.tier)
+    return [member.tier.group or otherwise]
+
+
 def group_of(member: Member) -> str | None:
     """The group of a client, as its file or its ticket says."""
     if member.tier.group:
         return member.tier.group
-    return next((held.ticket.group for held in member.tickets if held and held.ticket), None)
+    return next((held.ticket.group for held in member.tickets if held.ticket), None)
 
 
 # --- forwards ---

@@ -19,7 +19,7 @@ from cdr_plugin.config.places import same_place, scheme_of
 from cdr_plugin.config.schema import TierConfig
 from cdr_plugin.errors import ConfigError
 
-from .tickets import Held, ticket_for
+from .tickets import Held, read_tickets, ticket_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +43,9 @@ class Member:
         return frozenset((*(place for place, _ in inboxes(self.tier)), *map(same_place, seen_as)))
 
     @cached_property
-    def tickets(self) -> tuple[Held | None, ...]:
-        """For each URL of ``forward.to`` what is known of its ticket."""
-        urls = self.tier.forward.to if self.tier.forward else ()
-        return tuple(ticket_for(self.tier, at) for at in range(len(urls)))
+    def tickets(self) -> tuple[Held, ...]:
+        """What is known of each of ``forward.ticket``."""
+        return read_tickets(self.tier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,11 @@ class Hierarchy:
     def __init__(self, files: Sequence[Loaded]) -> None:
         self.files = tuple(files)
         self.members = tuple(_members(files))
-        by_url = [self._by_url(member, at) for member in self.members for at in range(len(member.tickets))]
+        by_url = [
+            self._by_url(member, at)
+            for member in self.members
+            for at in range(len(member.tier.forward.to) if member.tier.forward else 0)
+        ]
         fed = {link.above for link in by_url if link.above}
         self.links = tuple(link if link.above or link.rivals else self._by_ticket(link, fed) for link in by_url)
         self.fed = frozenset(link.above for link in self.links if link.above)
@@ -102,20 +105,25 @@ class Hierarchy:
     def _by_ticket(self, link: Link, fed: set[Member]) -> Link:
         """The ticket names the next tier that opens segments. Another that moves them unopened may stand
         between, which no ticket tells: joined only when nobody else can be meant."""
-        held = link.below.tickets[link.at]
-        if held is None or held.ticket is None:
+        ticket = ticket_for(link.below.tier, link.below.tickets, link.at)
+        if ticket is None:
             return link
-        named = held.ticket.tiers[0].name
-        tops = [one for one in self.members if one.tier.name == named and one.config is not link.below.config]
+        named = ticket.tiers[0].name
+        named_so = [one for one in self.members if one.tier.name == named and one.config is not link.below.config]
         movers = [
             one
             for one in self.members
-            if one not in fed and one.tier.forward and one.tier.receive and one.config is not link.below.config
+            if one not in fed and is_mover(one.tier) and one.config is not link.below.config
         ]
-        possible = [*tops, *movers]
-        if len(possible) == 1 and tops:
+        possible = [*named_so, *movers]
+        if len(possible) == 1 and named_so:
             return Link(link.below, link.at, possible[0])
-        return Link(link.below, link.at, rivals=tuple(possible) if tops else ())
+        return Link(link.below, link.at, rivals=tuple(possible) if named_so else ())
+
+
+def is_mover(tier: TierConfig) -> bool:
+    """A tier that passes segments on unopened: no ticket tells of it."""
+    return tier.receive is not None and tier.forward is not None and not tier.source and not tier.reduce.methods
 
 
 def can_be_the_same(url: str, member: Member) -> bool:

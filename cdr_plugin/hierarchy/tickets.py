@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,35 +22,38 @@ class Held:
     """
 
     path: Path
-    at: int
-    """Its place in ``forward.ticket``."""
     ticket: Ticket | None = None
     problem: str = ""
     is_missing: bool = False
 
 
-def ticket_for(tier: TierConfig, at: int) -> Held | None:
-    """The ticket for the URL at this place of ``forward.to``; None where the configuration names none."""
-    forward = tier.forward
-    if forward is None or not forward.ticket:
+def read_tickets(tier: TierConfig) -> tuple[Held, ...]:
+    """All that the configuration names, in its order."""
+    return tuple(map(_read, tier.forward.ticket)) if tier.forward else ()
+
+
+def ticket_for(tier: TierConfig, held: Sequence[Held], at: int) -> Ticket | None:
+    """Of these the one for the URL at this place of ``forward.to``. A tier that receives has one for each of its
+    groups: any says who is above."""
+    if tier.forward is None or not held:
         return None
-    at = at if forward.mode == "all" else 0
-    return read_held(forward.ticket[at], at)
+    by_url = tier.forward.mode == "all" and not tier.receive
+    return held[at if by_url else 0].ticket
 
 
-def read_held(path: Path, at: int) -> Held:
+def _read(path: Path) -> Held:
     """Raises nothing."""
     from cdr_plugin.identity.ticket import MAX_TICKET_BYTES, read_ticket
 
     try:
         with path.open(encoding="ascii") as file:
             text = file.read(MAX_TICKET_BYTES + 1)
-        return Held(path, at, read_ticket(text, now_s=0))  # whether it has expired, whoever asks says
+        return Held(path, read_ticket(text, now_s=0))  # whether it has expired, whoever asks says
     except FileNotFoundError:
-        return Held(path, at, problem="No such file or directory", is_missing=True)
+        return Held(path, problem="No such file or directory", is_missing=True)
     except OSError as error:
-        return Held(path, at, problem=error.strerror or str(error))
+        return Held(path, problem=error.strerror or str(error))
     except UnicodeDecodeError:
-        return Held(path, at, problem="not a text file")
+        return Held(path, problem="not a text file")
     except CdrError as error:
-        return Held(path, at, problem=str(error))
+        return Held(path, problem=str(error))

@@ -52,3 +52,9 @@ def test_tickets_must_match_the_storages(tmp_path: Path, mode: str, count: int) 
     tickets = ["/t"] * (3 - count)
     with pytest.raises(ConfigError, match=f"ticket: names {3 - count} tickets for {count} storages; give one for each"):
         client(tmp_path, '["/a", "/b"]', f'mode = "{mode}"\nticket = {tickets}')
+
+
+def test_a_tier_that_receives_has_a_ticket_for_each_of_its_groups(tmp_path: Path) -> None:
+    more = 'ticket = ["/t1", "/t2"]\n[tier.laptop.receive]\ninbox = "/i"\n'
+    forward = client(tmp_path, '"/a"', more).forward
+    assert forward and forward.ticket == (Path("/t1"), Path("/t2"))

@@ -181,6 +181,30 @@ def test_a_pause_is_not_forgotten(sound: Host) -> None:
     assert findings(sound, 0)["agent"] == ("warning", "the tier is paused", "'cdr resume -T laptop' ends that")
 
 
+# --- tiers that reduce ---
+
+REDUCES = '[tier.branch.group.home]\n[tier.branch.reduce]\nmethods = ["commonality"]\n'
+
+
+def test_nothing_is_wrong_with_a_tier_that_reduces(host: Host) -> None:
+    host.make(branch=REDUCES)
+    for step in ("send -T laptop", "receive -T branch", "send -T branch", "receive -T hq", "send -T branch"):
+        host.cdr(*step.split())
+    host.cdr("send", "-T", "laptop")
+    assert findings(host, 0) == {}
+
+
+def test_a_tier_that_reduces_needs_a_ticket_of_its_own(host: Host) -> None:
+    host.write(branch=REDUCES)
+    text = (host.folder / "cdr.toml").read_text()
+    alone = "".join(part for part in text.partition("[tier.branch]")[1:]).partition("[tier.hq]")[0]
+    (host.folder / "cdr.toml").write_text(alone)
+    host.cdr("init")
+    (found,) = [one for about, one in findings(host, 1).items() if about.startswith("enrolment")]
+    assert found[:2] == ("broken", "no ticket was adopted")
+    assert found[2] == "'cdr ticket --for-tier' above prints a ticket; then 'cdr enroll TICKET -T branch'"
+
+
 # --- storages ---
 
 

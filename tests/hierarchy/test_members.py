@@ -101,3 +101,16 @@ def test_files_may_come_in_any_order(order: int) -> None:
     by_id = {member.id: member for member in hierarchy.members}
     assert [member.id for member in hierarchy.all_above(by_id["a"])] == ["b", "hq"]
     assert [member.id for member in hierarchy.all_below(by_id["hq"])] == ["b", "a"]
+
+
+def test_a_ticket_of_a_tier_that_reduces_joins_with_it_and_its_own_with_the_next(tmp_path: Path) -> None:
+    write(tmp_path / "client", tier="nas")
+    write(tmp_path / "nas")
+    reducing = mover("nas", '"/volume/in"', '"sftp://hq/in"') + 'ticket = "nas"\n[tier.nas.group.legal]\n'
+    files = {
+        "a.toml": client("a", '"sftp://nas/in"', 'ticket = "client"'),
+        "nas.toml": reducing + '[tier.nas.reduce]\nmethods = ["commonality"]\n',
+        "hq.toml": top("hq", '"/srv/in"'),
+    }
+    assert ways(joined(files, tmp_path)) == [("a", "nas"), ("nas", "hq")]
+    assert [one.text for one in found(files, folder=tmp_path) if "ticket" in one.text.partition(": ")[2]] == []
