@@ -140,3 +140,32 @@ def test_a_client_behind_it_goes_on_when_the_top_tier_comes_back_from_its_export
     tiers.init()
     another_version_of_each(tiers)
     assert_settles(tiers, rounds=5)
+
+
+def ticket_from(tiers: Tiers, issuer: str, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(["ticket", "--group", "g", "-T", issuer, "-q", "-c", str(tiers.base / "cdr.toml")]) == 0
+    path = tiers.base / f"ticket-of-{issuer}"
+    path.write_text(capsys.readouterr().out)
+    return str(path)
+
+
+@pytest.mark.parametrize("state", [False, True])
+def test_without_its_identity_a_tier_that_reduces_is_known_anew_by_the_operators_word(
+    tiers: Tiers, state: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _, step in tiers.steps()[:3]:
+        step()
+    lost(tiers, "branch", state=state)
+    if not state:  # what it retained has its password in the identity
+        shutil.rmtree(tiers.tier("branch").state / "g" / "retained")
+    tiers.init()
+    cdr(tiers, "enroll", ticket_from(tiers, "hq", capsys), "-T", "branch")
+    for name in CLIENTS:
+        cdr(tiers, "enroll", ticket_from(tiers, "branch", capsys), "-T", name)
+    tiers.send("branch")
+    tiers.receive("hq")
+    new = identity(tiers, "branch").signing.public.fingerprint.hex()[:16]
+    cdr(tiers, "clients", "rekey", "branch", new, "-T", "hq")
+    another_version_of_each(tiers)
+    assert_settles(tiers, rounds=6)
