@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_HEAD = "/head"
+
 MAX_OPENED = 4096
 """Segments of the shared folder that no known client's head names, opened in one listing: 1 to 2 s."""
 
@@ -54,26 +56,53 @@ class LaidOut(Transport):
         self._is_known = is_known
         self._owners: dict[str, str | None] = {}
         self._places: dict[str, list[str]] = {}
-        """By the name as per client: where it was found."""
+        """By the name as per client: where else, or where besides, it was listed."""
+        self._was_listed = False
 
     # --- names ---
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
+        """Per client first, as it comes: a million names there cost nothing here."""
         if folder != CLIENTS and not folder.startswith(f"{CLIENTS}/"):
             yield from self._inner.list(folder)
             return
         self._places.clear()
         below = folder[len(CLIENTS) :]
-        found = [(info.name, info) for info in self._inner.list(folder)]
-        of_group = self._inner.list(f"{self._group}{below}")
-        found += [(CLIENTS + info.name[len(self._group) :], info) for info in of_group]
-        shared = self._shared([shown for shown, _ in found])
-        found += [(shown, info) for shown, info in shared if shown.startswith(f"{folder}/")]
-        for shown, info in found:
-            places = self._places.setdefault(shown, [])
-            places.append(info.name)
-            if len(places) == 1:
+        of_group = {CLIENTS + i.name[len(self._group) :]: i for i in self._inner.list(f"{self._group}{below}")}
+        for shown, info in of_group.items():
+            self._places[shown] = [info.name]
+        heads = [shown for shown in of_group if shown.endswith(_HEAD)]
+        for info in self._inner.list(folder):
+            if info.name.endswith(_HEAD):
+                heads.append(info.name)
+            if info.name in self._places:
+                self._places[info.name].append(info.name)
+            yield info
+        for shown, info in of_group.items():
+            if self._places[shown] == [info.name]:
                 yield ObjectInfo(shown, info.size)
+        for shown, info in self._shared(heads):
+            if shown.startswith(f"{folder}/"):
+                yield from self._also(shown, info)
+        self._was_listed = True
+
+    def _also(self, shown: str, info: ObjectInfo) -> Iterator[ObjectInfo]:
+        """One of the shared folder, which may have a copy elsewhere."""
+        known = self._places.get(shown)
+        if known is None and self._is_there(shown):
+            known = self._places.setdefault(shown, [shown])
+        if known is None:
+            self._places[shown] = [info.name]
+            yield ObjectInfo(shown, info.size)
+        else:
+            known.append(info.name)
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            self._inner.stat(name)
+        except NotFoundError:
+            return False
+        return True
 
     def _shared(self, names: Sequence[str]) -> Iterator[tuple[str, ObjectInfo]]:
         """Segments of the shared folder that are somebody's, named as per client."""
@@ -96,7 +125,7 @@ class LaidOut(Transport):
         """Parcels that heads of known clients name."""
         found: set[bytes] = set()
         for shown in names:
-            if shown.endswith("/head") and (name := _head(shown)) is not None and self._is_known(name.folder):
+            if (name := _head(shown)) is not None and self._is_known(name.folder):
                 try:
                     found |= {p.id for p in carried_parcels(self.get(shown, 0, MAX_DOCUMENT_BYTES + 1), name.folder)}
                 except NotFoundError:
@@ -117,6 +146,10 @@ class LaidOut(Transport):
             return (name,)
         return self._places.get(name) or self._possible(name)
 
+    def _listed(self, name: str) -> Sequence[str]:
+        """Where an object was listed; what was listed per client alone is not remembered."""
+        return self._places.get(name) or ([name] if self._was_listed else self._possible(name))
+
     def _possible(self, name: str) -> Sequence[str]:
         rest = name[len(CLIENTS) :]
         parts = rest.split("/")
@@ -125,9 +158,8 @@ class LaidOut(Transport):
     # --- objects ---
 
     def get(self, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        places = self._found(name)
-        if len(places) > 1 and offset == 0 and _head(name) is not None:
-            return self._newest_head(name, places, length)
+        if offset == 0 and _head(name) is not None:
+            return self._newest_head(name, self._listed(name), length)
         return self._first(name, lambda place: self._inner.get(place, offset, length))
 
     def get_file(self, name: str, path: Path, moved: Travelled = lambda _count: None) -> None:
@@ -164,7 +196,7 @@ class LaidOut(Transport):
         return self._inner.put_file(name, path, moved)
 
     def delete(self, name: str) -> None:
-        for place in self._found(name):
+        for place in self._listed(name) if name.startswith(f"{CLIENTS}/") else [name]:
             self._inner.delete(place)
 
     def free_space(self) -> int | None:
