@@ -35,6 +35,8 @@ def _folders(tier: TierConfig) -> list[str]:
 
 def _is_local(url: str) -> bool:
     return scheme_of(url) == "file"
+
+
 def _reduces(tier: TierConfig) -> bool:
     """An intermediate tier that opens what it passes on, and keeps it for a while."""
     return bool(tier.receive and tier.forward and not tier.source and tier.reduce.methods)
@@ -55,7 +57,7 @@ def _retains(tier: TierConfig) -> bool:
 _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("spool.max_size of a top tier", lambda t: t.store and not t.source and t.spool.max_size),
     ("forward.mode = 'all' of a tier that moves segments unopened", lambda t: _moves(t) and _replicates(t)),
-    ("receive together with source and reduce.methods = ['commonality']", _is_two),
+    ("reduce.methods = ['commonality'] of a tier with a source", _is_two),
     ("forward.release = 'stored' of a tier that receives", lambda t: not t.source and _release(t) == "stored"),
     ("receive.retain of a tier that keeps nothing", lambda t: t.receive and not _reduces(t) and _retains(t)),
     ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
