@@ -802,7 +802,7 @@ def test_tags_paths_and_names_that_imitate_ours_gain_nothing(chain: Chain) -> No
     victim.send_files(secret=b"secret")
     chain.receive()
     victims = [v for v in chain.top.open_repository().versions() if v.snapshot.hostname == "victim"]
-    [tag] = victims[0].snapshot.tags
+    [tag] = [tag for tag in victims[0].snapshot.tags if tag.startswith("cdr-version:")]
     mallory = Forger(chain)
     for tags in ([tag], ["cdr-pin"], ["cdr-"], ["fine", tag.replace(":1:", ":2:")]):
         mallory.put_segments([mallory.records(mallory.sign(mallory.record(encode_tree([]), tags=tags)))])
