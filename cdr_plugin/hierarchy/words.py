@@ -31,6 +31,10 @@ def tier_words(tier: TierConfig) -> Iterator[str]:
         yield f"spool at most {format_size(tier.spool.max_size)}"
     if tier.receive:
         yield from _receiving(tier.receive)
+        quotas = ((name, group.quota) for name, group in tier.groups.items() if group.quota)
+        yield from (f"quota in {name}: {format_size(quota)} a client" for name, quota in quotas)
+    if tier.policy == "inherit":
+        yield "adopts the central policy"
     if tier.store:
         yield from _storing(tier.store)
 
