@@ -13,7 +13,7 @@ VENV := .venv
 IN_VENV := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 BUILT_FROM := pyproject.toml hatch_build.py $(wildcard cdr_plugin/kernel/*.[ch])
 
-.PHONY: help demo test lint bench bench-care bench-delta clean system
+.PHONY: help demo test lint bench bench-care bench-delta bench-tiers clean system
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +42,9 @@ bench-care: $(VENV)/.run
 
 bench-delta: $(VENV)/.run
 	$(IN_VENV) python -m bench.delta $(BENCH_ARGS)
+
+bench-tiers: $(VENV)/.run
+	$(IN_VENV) python -m bench.tiers
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
