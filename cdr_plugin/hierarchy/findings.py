@@ -135,7 +135,8 @@ def _forward(hierarchy: Hierarchy, link: Link, is_whole: bool) -> Iterator[Findi
         reason = f"{url} may be {names}; write it, as this machine sees it, into receive.seen_as of the one that it is"
         yield _finding(Severity.INFO, member, reason, url)
         return
-    candidates = [one for one in hierarchy.members if one.config is not member.config and can_be_the_same(url, one)]
+    not_above = {member, *hierarchy.all_below(member)}
+    candidates = [one for one in hierarchy.members if one not in not_above and can_be_the_same(url, one)]
     candidates.sort(key=lambda one: one in hierarchy.fed)  # whom nobody sends to is meant rather
     candidates = _other_ways(hierarchy, member) + candidates
     if not is_whole or candidates:

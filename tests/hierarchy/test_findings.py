@@ -11,6 +11,7 @@ from tests.hierarchy.files import client, errors, found, mover, notes, top
 from tests.hierarchy.test_members import write
 
 HQ = top("hq", '"/srv/in"')
+HQ_FAR = top("hq", '"/srv/upper"')
 
 
 def test_a_forward_that_no_inbox_receives() -> None:
@@ -37,6 +38,15 @@ def test_one_storage_named_differently_by_two_machines_is_a_note() -> None:
         "/etc/cdr/a.toml:5: tier.a.forward.to: sftp://nas/srv/in is not in these files; if it is an inbox of hq, "
         "write it into receive.seen_as there"
     )
+
+
+def test_so_it_is_where_one_file_has_tiers_of_several_machines() -> None:
+    one_file = {"all.toml": client("a", '"sftp://nas/srv/in"') + mover("b", '"/srv/in"', '"https://hq/in"') + HQ_FAR}
+    assert errors(one_file) == []
+    assert [said.split("; ")[1] for said in notes(one_file) if "if it is" in said] == [
+        "if it is an inbox of b, write it into receive.seen_as there",
+        "if it is an inbox of hq, write it into receive.seen_as there",
+    ]
 
 
 def test_of_several_ways_to_one_storage_one_must_be_there_of_several_storages_each() -> None:
