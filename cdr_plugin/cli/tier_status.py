@@ -195,7 +195,7 @@ class _Above:
 
 def _look_below(context: Context, config: TierConfig, found: dict[str, Any]) -> None:
     from cdr_plugin.assembly import receiving_tiers
-    from cdr_plugin.top.landing import landed_bytes
+    from cdr_plugin.top.landed import landed_bytes
 
     for top in receiving_tiers(context.config, config, context.plugins, context.output):
         try:

@@ -26,14 +26,13 @@ from cdr_plugin.top.answer import Answerer
 from cdr_plugin.top.enrolment import admit_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
 from cdr_plugin.top.intake import MAX_SEGMENT_VERSIONS, Arrival
+from cdr_plugin.top.landed import INDEX
 from cdr_plugin.top.landing_notes import LandingNotes
 from cdr_plugin.top.quota import within
 from cdr_plugin.top.receive import newest_head, ordered
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 from cdr_plugin.top.tier import TopTier
 
-_INDEX = "[0-9a-f]" * 8
-"""The file name of a segment; what a put that was cut off has left has another."""
 
 @dataclass(slots=True)
 class Landed:
@@ -81,11 +80,6 @@ def land(top: TopTier, reporter: Reporter) -> Landed:
                 _Landing(top, client, inboxes, listings, place, notes, reporter, result).run()
         result.inboxes_failed = inboxes.failures
     return result
-
-
-def landed_bytes(top: TopTier) -> int:
-    """What waits there to be reduced."""
-    return sum(path.stat().st_size for path in top.landing.glob(f"clients/*/*/{_INDEX}"))
 
 
 class _Landing:
@@ -208,7 +202,7 @@ class _Landing:
         self._notes.drop_parcels(self._sender.fingerprint, gone)
 
     def _in_landing(self) -> set[tuple[bytes, int]]:
-        paths = (self._top.landing / "clients" / self._folder).glob(f"*/{_INDEX}")
+        paths = (self._top.landing / "clients" / self._folder).glob(f"*/{INDEX}")
         return {(bytes.fromhex(path.parent.name), int(path.name, 16)) for path in paths}
 
 

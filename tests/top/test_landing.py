@@ -11,7 +11,8 @@ import pytest
 from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.identity.register import ClientState
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.landing import Landed, land, landed_bytes
+from cdr_plugin.top.landed import landed_bytes
+from cdr_plugin.top.landing import Landed, land
 from tests.support.chain import Recorder
 from tests.support.crashing import kill_at
 from tests.support.hierarchy import Hierarchy, make_quick

@@ -22,7 +22,7 @@ from cdr_plugin.errors import NotConvenientError, RemoteError
 from cdr_plugin.intermediate.objects import Moved
 from cdr_plugin.parcel.layout import Layout, put_objects
 from cdr_plugin.tier_state import TierState
-from cdr_plugin.top.landing import landed_bytes
+from cdr_plugin.top.landed import landed_bytes
 from cdr_plugin.top.quota import recount
 from cdr_plugin.top.receive import receive
 from cdr_plugin.top.result import ReceiveResult
