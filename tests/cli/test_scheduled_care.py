@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from random import Random
 from typing import Any
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_check_by_schedule_verifies_versions_which_both_ends_show(host: Host) 
 
 def test_damage_is_one_line_and_exit_code_1_and_status_names_it(host: Host) -> None:
     store(host, 'check = { read_data_subset = "100%" }')
-    one_more(host, b"x" * 100 + bytes(range(256)) * 40)
+    one_more(host, Random(3).randbytes(20_000))  # does not compress: its pack is the largest
     host.cdr("check", "--scheduled")
     damage(host)
     out, err = host.cdr("check", "--scheduled", "--now", code=1)
