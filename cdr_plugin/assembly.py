@@ -161,6 +161,12 @@ def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter:
         )
 
 
+def uplinks_of(tier: TierConfig, plugins: Plugins) -> Iterator[Uplink]:
+    """The ways up of a tier that reduces, of every group that has been set up."""
+    for folder in sorted(tier.state.glob("*/retained")):
+        yield from _uplinks(tier, folder.parent.name, plugins)
+
+
 def _uplinks(tier: TierConfig, group: str, plugins: Plugins) -> Iterator[Uplink]:
     """One, or with ``forward.mode = "all"`` one for each storage: different hierarchies."""
     from cdr_plugin.reducing.uplink import Uplink

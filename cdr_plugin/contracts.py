@@ -347,6 +347,8 @@ class Occasion:
     """URLs of the storages that the work needs."""
     answers: Callable[[str], bool] = lambda _url: True
     """Does the storage at this URL answer? Takes as long as the network does, within a limit."""
+    busy_above: Callable[[], Verdict | None] = lambda: None
+    """Where the tier above says that it is busy: why, and when to ask again. Looks into its storage."""
     is_under_way: bool = False
     """The work has begun and may be interrupted; what it loads itself is no reason to."""
 

@@ -51,13 +51,17 @@ class Convenience:
     """The tier's folder, where ``cdr pause`` leaves its flag; None: not to be held up by one."""
     clock: Callable[[], float] = field(default=time.time)
     answer_s: float = ANSWER_S
+    busy_above: Callable[[], Verdict | None] = lambda: None
+    """What the tier above says of itself, where it is busy."""
 
     def ask(self, last_done_s: float | None = None, *, is_under_way: bool = False) -> Verdict:
         """One verdict; its reason names every condition that is not met. Never raises for a condition
         that fails or hangs: that one is not convenient, and the reason says why."""
         if self.state is not None and paused_since_s(self.state) is not None:
             return PAUSED
-        occasion = Occasion(self.clock(), last_done_s, self.storages, self._answers, is_under_way)
+        occasion = Occasion(
+            self.clock(), last_done_s, self.storages, self._answers, self.busy_above, is_under_way=is_under_way
+        )
         return combined(_asked_together([self._question(name, occasion) for name in self.when], self.answer_s))
 
     def while_working(self, monotonic: Callable[[], float] = time.monotonic) -> Callable[[], Verdict]:
@@ -96,7 +100,11 @@ def sending(tier: TierConfig, plugins: Plugins) -> Convenience:
     """``forward.when``; always convenient for a tier that sends nothing."""
     if tier.forward is None:
         return Convenience(plugins, {})
-    return Convenience(plugins, tier.forward.when, tier.forward.to, tier.state)
+    from cdr_plugin.above import busy_above
+
+    return Convenience(
+        plugins, tier.forward.when, tier.forward.to, tier.state, busy_above=lambda: busy_above(tier, plugins)
+    )
 
 
 def receiving(tier: TierConfig, plugins: Plugins) -> Convenience:

@@ -10,6 +10,7 @@ from typing import Any
 from cdr_plugin.contracts import Condition, Occasion, Verdict, hookimpl
 
 BUILT_IN = (
+    "above.Above",
     "command.Command",
     "every.Every",
     "idle.DiskIdle",

@@ -78,6 +78,8 @@ STANDING_VERSION_BYTES = 40
 """Number and record hash of a version."""
 MAX_STANDING_VERSIONS = 1000
 """Versions named by a standing, the newest (40 KB); it is read at every contact."""
+MAX_STATUS_BYTES = 4096
+"""A tier's word about itself has about 300."""
 MAX_ROOM_BYTES = 4096
 """A note about the room in an inbox has about 250."""
 VERIFIED_VERSION_BYTES = 48

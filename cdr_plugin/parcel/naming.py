@@ -22,6 +22,7 @@
     notes/layout                        which layout the inbox has; without it per client
     notes/room                          how much the inbox may hold, by a tier without keys
     notes/GROUP/room                    the same, signed, for the senders of one group: 32 hex digits
+    notes/GROUP/status                  whether the tier is ready or busy, signed, for the senders of one group
 
 FOLDER is 32 hex digits: the same client has unlike folders in two groups.
 """
@@ -157,6 +158,10 @@ def part_name(folder: str, whole: Answer, number: int) -> str:
 
 def plain_room_name() -> str:
     return f"{NOTES}/room"
+
+
+def status_name(group: str) -> str:
+    return f"{NOTES}/{group_id(group)}/status"
 
 
 def room_name(group: str) -> str:

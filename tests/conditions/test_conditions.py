@@ -281,6 +281,7 @@ def test_somebody_listens_or_not() -> None:
 @pytest.mark.parametrize(
     ("name", "good", "bad", "expected"),
     [
+        ("above", ["ready"], [True, "busy", 1], 'expected "ready", not '),
         ("command", ["true"], ["", " ", 1, True, "a\0b"], "expected a command, not "),
         ("disk_idle", ["1MiB/s"], ["1MiB", 5, True, ""], 'expected a rate such as "2MiB/s", not '),
         ("every", ["1h30m"], ["soon", 5, "0s", True], 'expected a duration such as "14d", "1h" or "5m", not '),

@@ -27,6 +27,7 @@ from cdr_plugin.top.quota import recount
 from cdr_plugin.top.receive import receive
 from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.room import post_notes
+from cdr_plugin.top.status_note import post_status
 from cdr_plugin.top.tier import TopTier
 
 HELP = """Take what lies in the inboxes: the top tier stores it, an intermediate tier passes it on with 'cdr send',
@@ -81,6 +82,7 @@ def _one(
             if not verdict.convenient:
                 collected.waiting.append(verdict.reason)
                 context.output.note(f"{config.name}{f', group {group}' if group else ''}: {verdict.reason}")
+        _say_status(context, config, verdicts)
         code = 0
         if any(verdict.convenient for verdict in verdicts.values()):
             code = _receive(context, config, stored, passed_on, collected, verdicts)
@@ -90,6 +92,17 @@ def _one(
         if code or all(verdict.convenient for verdict in verdicts.values()):
             return code
         return NotConvenientError.exit_code if _has_arrivals(context, config) else 0
+
+
+def _say_status(context: Context, config: TierConfig, verdicts: Mapping[str, Verdict]) -> None:
+    """Tell senders whether we take what they send now, and how fast."""
+    assert config.receive is not None
+    for top in receiving_tiers(context.config, config, context.plugins, context.output):
+        with closing(top):
+            if (top.identity_folder / "identity.key").exists():
+                own = config.groups.get(top.group)
+                limit = own.limit if own is not None and own.limit is not None else config.receive.limit
+                post_status(top, verdicts.get(top.group, verdicts[""]), limit, context.output)
 
 
 def _verdicts(context: Context, config: TierConfig, state: TierState) -> dict[str, Verdict]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 
+from cdr_plugin.above import within_what_is_offered
 from cdr_plugin.assembly import client_tier, intermediate_tier, is_reducing, reducing_tiers, tier_state
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes
@@ -60,6 +61,7 @@ def _one(context: Context, config: TierConfig, total: SendResult) -> int:
 def send_client(context: Context, config: TierConfig) -> SendResult:
     """Send what waits at one client while its policy allows it, and take in the answers; the result says
     what it waits for."""
+    config = within_what_is_offered(config, context.plugins)
     client = client_tier(config, context.plugins)
     mover = intermediate_tier(config, context.plugins) if config.receive is not None else None
 
@@ -95,6 +97,7 @@ def _moved(context: Context, tier: IntermediateTier, policy: Convenience) -> Sen
 
 def _send_reduced(context: Context, config: TierConfig) -> SendResult:
     """Of every group of a tier that reduces."""
+    config = within_what_is_offered(config, context.plugins)
     from cdr_plugin.reducing.sending import send as send_up
     from cdr_plugin.reducing.sending import waiting
 

@@ -1,0 +1,87 @@
+"""What a tier says of itself, and senders who wait for it to be ready."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from cdr_plugin.above import busy_above, within_what_is_offered
+from cdr_plugin.cli.main import main
+from cdr_plugin.identity.keys import SigningKey
+from cdr_plugin.parcel.naming import status_name
+from cdr_plugin.parcel.tier_status import TierStatus, read_tier_status, write_tier_status
+from cdr_plugin.plugins import installed
+from tests.reducing.worlds import client, fill, reducing, top
+from tests.support.tiers import Tiers, make_tiers_quick
+
+WAITS = 'when = { above = "ready" } }'
+
+
+@pytest.fixture
+def tiers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiers:
+    """A client and a branch that wait for the tier above each, and a head office that is busy."""
+    make_tiers_quick(monkeypatch)
+    fill(tmp_path, ["a"], shared=1, own=1)
+    text = client("a", "branch") + reducing("branch", "hq") + top()
+    text = text.replace('to = "file:branch/inbox" }', f'to = "file:branch/inbox", {WAITS}')
+    text = text.replace('mode = "first-reachable" }', f'mode = "first-reachable", {WAITS}')
+    busy = 'limit = "1MiB/s", when = { command = "false" } }'
+    text = text.replace('inbox = "file:hq/inbox" }', f'inbox = "file:hq/inbox", {busy}')
+    return Tiers.make(tmp_path, text)
+
+
+def cdr(tiers: Tiers, *words: str) -> int:
+    return main([*words, "-q", "-c", str(tiers.base / "cdr.toml")])
+
+
+def let_it_be_ready(tiers: Tiers) -> None:
+    path = tiers.base / "cdr.toml"
+    path.write_text(path.read_text().replace(', when = { command = "false" }', ""))
+
+
+def test_a_sender_waits_while_the_tier_above_is_busy_and_goes_on_when_it_is_ready(tiers: Tiers) -> None:
+    tiers.backup("a")
+    for command, tier in (("receive", "branch"), ("send", "a"), ("receive", "branch"), ("receive", "hq")):
+        cdr(tiers, command, "-T", tier)
+    assert cdr(tiers, "send", "-T", "branch") == 75
+    verdict = busy_above(tiers.tier("branch"), installed())
+    assert verdict is not None
+    assert verdict.reason == "waiting for the tier above, which says that it is busy"
+    assert b"false" not in (tiers.base / "hq" / "inbox" / status_name("g")).read_bytes()
+    let_it_be_ready(tiers)
+    cdr(tiers, "receive", "-T", "hq")
+    assert cdr(tiers, "send", "-T", "branch") == 0
+    tiers.deliver(2)
+    tiers.assert_settled("hq", {"g": ["a"]})
+
+
+def test_a_tier_that_is_always_ready_says_nothing(tiers: Tiers) -> None:
+    cdr(tiers, "receive", "-T", "branch")
+    assert not list((tiers.base / "branch" / "inbox").glob("notes/*/status"))
+    assert busy_above(tiers.tier("a"), installed()) is None
+
+
+def test_what_somebody_else_says_of_it_or_what_is_too_old_stands_in_nobodys_way(tiers: Tiers) -> None:
+    cdr(tiers, "receive", "-T", "hq")
+    assert busy_above(tiers.tier("branch"), installed()) is not None
+    place = tiers.base / "hq" / "inbox" / status_name("g")
+    now_s = int(time.time())
+    forged = TierStatus(True, now_s + 3600, serial=1 << 60)
+    place.write_bytes(write_tier_status(forged, SigningKey.generate(), group="g", issued_s=now_s))
+    assert busy_above(tiers.tier("branch"), installed()) is None
+
+
+def test_busy_ends_after_a_day_even_if_it_is_never_taken_back() -> None:
+    key = SigningKey.generate()
+    data = write_tier_status(TierStatus(True, 10**12, serial=3), key, group="g", issued_s=1000)
+    assert read_tier_status(data, tier=key.public, group="g", now_s=1000).until_s == 1000 + 86400
+
+
+def test_senders_keep_to_the_bandwidth_that_is_offered(tiers: Tiers) -> None:
+    let_it_be_ready(tiers)
+    cdr(tiers, "receive", "-T", "hq")
+    forward = within_what_is_offered(tiers.tier("branch"), installed()).forward
+    assert forward is not None
+    assert forward.limit == 1024 * 1024
