@@ -39,6 +39,7 @@ CREATE TABLE versions (
     reason TEXT NOT NULL DEFAULT '', places BLOB NOT NULL DEFAULT x'')
 """
 
+
 @dataclass(frozen=True, slots=True)
 class ParcelRow:
     """A parcel: ``segments`` counts those recorded so far; ``answers``: it holds what was lost before."""
@@ -205,6 +206,10 @@ class ClientState(TierState):
                 "(state=?2 OR (state=?3 AND EXISTS (SELECT 1 FROM parcels WHERE ord=?1 AND answers=0)))",
                 (segment.parcel_ord, VersionState.IN_TRANSIT, VersionState.CAPTURED),
             )
+            self._lost(db, segment)
+
+    def _lost(self, db: Connection, segment: SegmentRow) -> None:
+        """What else a lost segment carried, for states that know more; in the transaction that loses it."""
 
     def advance(self, segments: Iterable[SegmentRow], event: SegmentEvent) -> None:
         """Apply one event to segments in one transaction; those already past it stay. What is released is not

@@ -21,6 +21,7 @@ from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.reducing.uplink_state import Forwarded
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.tier import news_fact
 from cdr_plugin.top.verify import Verifier
 
 _LEVEL = 3
@@ -93,6 +94,7 @@ class _Answering:
                 keys = [key for _, key in rows]
                 self._rows[fingerprint].disown(keys)
                 self._rows[fingerprint].checkpoint()
+                self._tier.state.put({news_fact(self._clients[fingerprint]): "1"})
                 reporter.note(
                     f"client {self._clients[fingerprint].name}: {len(keys)} blobs are missing above and not kept here; "
                     "the client is asked for them"

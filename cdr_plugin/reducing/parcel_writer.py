@@ -22,6 +22,7 @@ from cdr_plugin.parcel.segment import Parcel
 from cdr_plugin.parcel.version import SignedVersionRecord, chunker_id
 from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.reducing.uplink_state import Forwarded, Passed
+from cdr_plugin.top.intake import MAX_SEGMENT_VERSIONS
 
 _NUMBER = 1
 """In preambles: what a tier sends is not of one version."""
@@ -82,12 +83,13 @@ class ParcelWriter:
         # Noted before: if the segment is full with it, its row must say so.
         self._versions.append(Forwarded(client.fingerprint, number, signed))
         self._seal_all(builder.add_version(signed))
+        if len(self._versions) >= MAX_SEGMENT_VERSIONS:
+            self._seal_open()
 
     def flush(self) -> None:
         """Returns when everything is durable."""
         self._write_attestations()
-        if self._builder is not None and (rest := self._builder.finish()) is not None:
-            self._seal(rest)
+        self._seal_open()
         if self._keys:  # of the blob with which the last segment was full
             self._state.pass_keys(self._keys)
             self._keys.clear()
@@ -136,6 +138,10 @@ class ParcelWriter:
             self._seal_all(self._builder.add_attestation(signed))
 
     # --- segments ---
+
+    def _seal_open(self) -> None:
+        if self._builder is not None and (rest := self._builder.finish()) is not None:
+            self._seal(rest)
 
     def _seal_all(self, plaintexts: Iterable[Buffer]) -> None:
         for plaintext in plaintexts:

@@ -52,9 +52,7 @@ class _Lane:
 class PassingOn(Onward):
     """``reducers``: new ones for each uplink, in the configured order."""
 
-    def __init__(
-        self, uplinks: Sequence[Uplink], reducers: Sequence[Sequence[Reducer]], result: ReceiveResult
-    ) -> None:
+    def __init__(self, uplinks: Sequence[Uplink], reducers: Sequence[Sequence[Reducer]], result: ReceiveResult) -> None:
         self._lanes = [_Lane(uplink, own) for uplink, own in zip(uplinks, reducers, strict=True)]
         self._result = result
 
@@ -78,12 +76,12 @@ class PassingOn(Onward):
     def introduce(self, clients: Sequence[Client]) -> None:
         """Let the tiers above know clients of which they have not heard, durably."""
         for lane in self._lanes:
-            new = [client for client in clients if not is_introduced(lane.uplink, client)]
+            new = [client for client in clients if not lane.uplink.state.is_introduced(client.fingerprint)]
             for client in new:
                 lane.writer.introduce(client)
             if new:
                 lane.writer.flush()
-                lane.uplink.state.put({_introduced(client): b"" for client in new})
+                lane.uplink.state.introduced(client.fingerprint for client in new)
 
     def has_room(self) -> bool:
         for lane in self._lanes:
@@ -103,14 +101,6 @@ class PassingOn(Onward):
         """Nothing more is passed on. What has not been checkpointed is taken again by the next pass."""
         for lane in self._lanes:
             lane.writer.close()
-
-
-def _introduced(client: Client) -> str:
-    return f"introduced:{client.fingerprint.hex()}"
-
-
-def is_introduced(uplink: Uplink, client: Client) -> bool:
-    return uplink.state.get(_introduced(client)) is not None
 
 
 def _full_text(uplink: Uplink) -> str | None:

@@ -43,9 +43,7 @@ def take_relayed(tier: ReducingTier, uplink: Uplink, storages: Iterable[Transpor
                 uplink.state.take_relayed(client.fingerprint, newest)
 
 
-def _read(
-    tier: ReducingTier, uplink: Uplink, client: Client, storage: Transport, reporter: Reporter
-) -> Receipt | None:
+def _read(tier: ReducingTier, uplink: Uplink, client: Client, storage: Transport, reporter: Reporter) -> Receipt | None:
     name = answer_name(folder_id(client.key, tier.group), Answer.RECEIPT)
     try:
         return read_receipt(
@@ -117,7 +115,7 @@ def tell_news(tier: ReducingTier, reporter: Reporter) -> None:
     try:
         with (
             exclusive(tier.state_folder / "receive.lock", f"receiving of {tier.name}"),
-            Inboxes(tier.plugins, tier.inboxes, reporter) as inboxes,
+            Inboxes(tier.plugins, tier.inboxes, reporter, tier.view) as inboxes,
         ):
             _tell(tier, inboxes, inboxes.listings(), reporter)
     except NotConvenientError:

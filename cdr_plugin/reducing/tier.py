@@ -204,9 +204,8 @@ class ReducingTier(TopTier):
             rows.reach(rows.unreached())  # what no version here reaches was kept for those that waited
 
     def has_introductions(self) -> bool:
-        from cdr_plugin.reducing.passing import is_introduced
-
-        return any(not is_introduced(uplink, client) for uplink in self.uplinks for client in self._clients())
+        clients = [client.fingerprint for client in self._clients()]
+        return any(not uplink.state.is_introduced(client) for uplink in self.uplinks for client in clients)
 
     def _clients(self) -> list[Client]:
         """Clients below, as far as they are served: no tiers, of which nobody above needs to hear."""

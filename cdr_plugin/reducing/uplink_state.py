@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from secrets import token_bytes
+from sqlite3 import Connection
 
 from cdr_plugin.client.rows import SegmentRow, cut_keys
 from cdr_plugin.client.state import ClientState, insert_segment
@@ -36,6 +37,7 @@ CREATE TABLE relays (client BLOB PRIMARY KEY, serial INTEGER NOT NULL, is_news I
 
 MAX_REPEATS = 3
 """How often a record that the tier above does not name is sent anew: it may refuse it without a word."""
+_INTRODUCED = "introduced:"
 _SETTLED = (VersionState.COMMITTED, VersionState.INCOMPLETE, VersionState.REJECTED)
 
 
@@ -131,14 +133,22 @@ class UplinkState(ClientState):
                 ],
             )
 
-    def lose(self, segment: SegmentRow) -> None:
-        """Its object will not be taken: its blobs are not known above, and its records go again."""
-        super().lose(segment)
-        with self._db.transaction() as db:
-            db.execute("DELETE FROM passed WHERE key IN (SELECT key FROM wanted)")
-            place = segment.parcel_ord, segment.index
-            db.execute("UPDATE forwarded SET parcel=0 WHERE parcel=? AND idx=? AND record!=x''", place)
-            db.execute("DELETE FROM opaque WHERE parcel=? AND idx=?", place)
+    def _lost(self, db: Connection, segment: SegmentRow) -> None:
+        """Its blobs are not known above, and its records go again. So do introductions, any of which it may have
+        held: without one, what follows of a client in the parcel is passed over above, and nobody says so."""
+        db.execute("DELETE FROM passed WHERE key IN (SELECT key FROM wanted)")
+        place = segment.parcel_ord, segment.index
+        db.execute("UPDATE forwarded SET parcel=0 WHERE parcel=? AND idx=? AND record!=x''", place)
+        db.execute("DELETE FROM opaque WHERE parcel=? AND idx=?", place)
+        db.execute("DELETE FROM meta WHERE key LIKE ?", (f"{_INTRODUCED}%",))
+
+    def is_introduced(self, client: bytes) -> bool:
+        """Has the tier above been told of a client, as far as is known?"""
+        return self.get(_INTRODUCED + client.hex()) is not None
+
+    def introduced(self, clients: Iterable[bytes]) -> None:
+        """A segment that is recorded introduces these."""
+        self.put({_INTRODUCED + client.hex(): b"" for client in clients})
 
     def releasable(self) -> list[SegmentRow]:
         """Segments of finished parcels that were taken above, and that hold nothing undecoded of a client of which
