@@ -180,10 +180,20 @@ class ReducingTier(TopTier):
     def versions_told(self, client: Client, rows: list[VersionRow]) -> list[VersionRow]:
         """What all tiers above say of each version; what is only here is *stored*. An uplink that came later does not
         know of earlier ones."""
-        told = [uplink.state.told(client.fingerprint) for uplink in self.uplinks]
+        told = self._told_above(client)
         keys = ((row.number, row.hash) for row in rows)
         found = ([one[key] for one in told if key in one] or [("", "", "")] for key in keys)
         return [self._told(row, says) for row, says in zip(rows, found, strict=True)]
+
+    def versions_named(self, client: Client, rows: list[VersionRow]) -> list[VersionRow]:
+        """Of what an uplink does not know, whose state may be new, nothing is said: to whom it matters still, that
+        version is not settled, and its record comes again."""
+        known = set.intersection(*map(set, self._told_above(client)))
+        named = [row for row in rows if row.state is VersionState.REJECTED or (row.number, row.hash) in known]
+        return self.versions_told(client, named)
+
+    def _told_above(self, client: Client) -> list[dict[tuple[int, bytes], tuple[str, str, str]]]:
+        return [uplink.state.told(client.fingerprint) for uplink in self.uplinks]
 
     def _told(self, row: VersionRow, told: Sequence[tuple[str, str, str]]) -> VersionRow:
         if row.state is VersionState.REJECTED:

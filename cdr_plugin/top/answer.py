@@ -88,7 +88,7 @@ class Answerer:
 
     def _put(self, about: Client, versions: ClientRows | None, parcels: Sequence[ParcelReceipt]) -> int:
         missing = versions.missing(MAX_RECEIPT_BLOBS) if versions else []
-        told = self._top.versions_told(about, versions.versions()) if versions else []
+        told = self._top.versions_named(about, versions.versions()) if versions else []
         newest = newest_committed(told)
         receipt = Receipt(
             serial=self._top.state.next_serial(f"receipt:{about.fingerprint.hex()}"),
@@ -113,9 +113,7 @@ class Answerer:
                 inbox.put(name, data, overwrite=True)
         return len(missing)
 
-    def _parcel(
-        self, segments: ClientRows, parcel: HeadParcel, present: Set[tuple[bytes, int]]
-    ) -> ParcelReceipt:
+    def _parcel(self, segments: ClientRows, parcel: HeadParcel, present: Set[tuple[bytes, int]]) -> ParcelReceipt:
         rows = segments.taken(parcel.id)
         rejected = sorted((index, row) for index, row in rows.items() if row[1])[: self._rejected_left]
         self._rejected_left -= len(rejected)

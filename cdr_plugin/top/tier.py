@@ -138,9 +138,7 @@ class TopTier:
                 "name the repository, or an empty folder for a new one, in store.repository"
             )
 
-    def issue_ticket(
-        self, *, uses: int = 1, valid_s: int = 30 * 86400, kind: SenderKind = SenderKind.CLIENT
-    ) -> str:
+    def issue_ticket(self, *, uses: int = 1, valid_s: int = 30 * 86400, kind: SenderKind = SenderKind.CLIENT) -> str:
         """A new ticket of this group as text; it enrols ``uses`` clients, or tiers that speak for theirs, until
         it expires."""
         chunker = dict(self.chunker_of_group())
@@ -214,8 +212,12 @@ class TopTier:
         yield Onward()
 
     def versions_told(self, _client: Client, rows: list[VersionRow]) -> list[VersionRow]:
-        """The versions of a client as its receipt tells them."""
+        """The versions of a client, each as the end of its way tells it."""
         return rows
+
+    def versions_named(self, client: Client, rows: list[VersionRow]) -> list[VersionRow]:
+        """Those of them that its receipt names."""
+        return self.versions_told(client, rows)
 
     def has_introductions(self) -> bool:
         """Are there clients of which the tiers above have not heard?"""
