@@ -301,7 +301,9 @@ class Register:
             if known is None:
                 found = replace(client, name=_free_name(db, client))
             elif known.via != client.via or known.key != client.key:
-                raise AuthenticationError(f"client {known.name}: introduced by a tier through which it did not come")
+                raise AuthenticationError(
+                    f"client {known.name}: introduced by a tier through which it did not come; see 'cdr clients route'"
+                )
             else:
                 found = replace(known, sealing=client.sealing, facts=client.facts)
             if found != known:
@@ -380,6 +382,19 @@ class Register:
                 "UPDATE clients SET state = ?, moved_to = ? WHERE fingerprint = ? AND grp = ?",
                 (ClientState.MOVED, target, fingerprint, group),
             )
+
+    def route(self, fingerprint: bytes, group: str, through: bytes) -> Client:
+        """The client sends through the tier of this fingerprint from now on, or to us, if it is empty. Its numbering
+        and possession go on. UserError when there is no such tier."""
+        with self._changing() as db:
+            client = _get(db, fingerprint, group)
+            if client.kind is not SenderKind.CLIENT:
+                raise UserError(f"{client.name} is a tier; only clients are routed")
+            tier = _find(db, through, group) if through else None
+            if through and (tier is None or tier.kind is not SenderKind.TIER):
+                raise UserError(f"{short(through)} is no tier of group {group}; see 'cdr clients'")
+            db.execute("UPDATE clients SET via = ? WHERE fingerprint = ? AND grp = ?", (through, fingerprint, group))
+            return _get(db, fingerprint, group)
 
     def rekey(self, fingerprint: bytes, group: str, stranger: Stranger) -> Client:
         """The client has other keys from now on, those of an unknown sender; numbering and possession go on, what the

@@ -41,9 +41,9 @@ def answer_asked(tier: ReducingTier, uplink: Uplink, reporter: Reporter) -> None
             answering.send_anew(lost)
             answering.repeat(records)
             answering.writer.flush()
+            answering.ask_below(reporter)  # before it is noted that nothing is to be answered any more
             state.answered(answering.done)
             state.drop_wanted(lost)
-            answering.ask_below(reporter)
 
 
 class _Answering:

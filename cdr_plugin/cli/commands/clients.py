@@ -27,17 +27,20 @@ move NAME --to GROUP: take nothing more from it in its group, and print a ticket
 --move' with it makes the client start there anew: it sends everything again, its old versions stay where they are.
 rekey NAME FINGERPRINT: the client has lost its keys or its machine, and has asked to be known with new ones
 under FINGERPRINT. Its versions, numbering and possession go on; what the old key signs is taken no more.
+route NAME [TIER]: the client, which sent to this tier itself, is to come through a tier that reduces from now on
+(without one: to this tier again). Numbering and possession go on.
 alias NAME [HOSTNAME]: the host name that the client's snapshots carry; without one its name again.
 
 Compare fingerprints with those that the other side shows before you approve anybody or give it new keys."""
 
-_ACTIONS = ("list", "approve", "revoke", "refuse", "move", "rekey", "alias")
+_ACTIONS = ("list", "approve", "revoke", "refuse", "move", "rekey", "route", "alias")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=_ACTIONS, default="list")
     parser.add_argument("name", nargs="?", help="the client's name, or the fingerprint of an unknown sender")
-    parser.add_argument("value", nargs="?", help="rekey: fingerprint of the new key; alias: the host name")
+    values = "rekey: fingerprint of the new key; route: the tier; alias: the host name"
+    parser.add_argument("value", nargs="?", help=values)
     parser.add_argument("--group", "-G", help="its group, when the name is not unique")
     parser.add_argument("--name", dest="new_name", metavar="NAME", help="approve: under this name, not its own")
     parser.add_argument("--to", metavar="GROUP", help="move: the other group")
@@ -101,6 +104,9 @@ def _change(context: Context, stack: ExitStack, rows: Sequence[Row]) -> list[Row
             if options.value is None:
                 raise UserError("rekey needs the fingerprint of the new key behind the name, see 'cdr clients'")
             _rekey(row, _stranger(rows, options.value))
+        case "route":
+            through = _client(rows, options.value).who.key.fingerprint if options.value else b""
+            register.route(client.fingerprint, client.group, through)
         case "move":
             _move(context, stack, row)
     return [Row(row.top, register.client(client.fingerprint, client.group))]
