@@ -257,14 +257,22 @@ class Intake:
         return Subject(preamble.client, first)
 
     def _section(self, preamble: Preamble, section: _Section, found: _Found) -> Iterator[Event]:
+        """What is attested comes before the payloads behind it, which may copy from that."""
+        yield from self._stretch(preamble, section, found)
+        while section.first is not None and not isinstance(section.first, Preamble):
+            yield from self._stretch(preamble, section, found)
+
+    def _stretch(self, preamble: Preamble, section: _Section, found: _Found) -> Iterator[Event]:
         for batch in self._verifier.batches(self._payloads(section, found), lambda _, error: found.refuse(error)):
             yield Blobs(batch)
-        for signed in section.attestations:
+        attestations, section.attestations = section.attestations, []
+        for signed in attestations:
             try:
                 yield Attested(self._attested(signed, preamble.client))
             except CdrError as error:
                 found.refuse(error)
-        for version in section.versions:
+        versions, section.versions = section.versions, []
+        for version in versions:
             try:
                 check_record_format(version.body)
             except UnknownVersionError as error:
@@ -294,9 +302,10 @@ class Intake:
         )
 
     def _payloads(self, section: _Section, found: _Found) -> Iterator[Payload]:
-        """The payloads up to the next preamble, which is left in ``section.first``."""
+        """The payloads up to the next preamble, or to the first one behind an attestation; which is left in
+        ``section.first``."""
         record = section.first or found.next_of(section.records)
-        while record is not None and not isinstance(record, Preamble):
+        while record is not None and not section.ends_before(record):
             payload = record if isinstance(record, Payload) else self._other(record, section, found)
             if payload is not None:
                 yield payload
@@ -357,3 +366,7 @@ class _Section:
         self.first = first
         self.versions: list[SignedVersionRecord] = []
         self.attestations: list[SignedAttestation] = []
+
+    def ends_before(self, record: Record) -> bool:
+        is_payload = isinstance(record, Payload | FirstPart | Part)
+        return isinstance(record, Preamble) or (is_payload and bool(self.attestations))

@@ -124,3 +124,20 @@ def test_a_tier_that_keeps_little_loses_nothing(tmp_path: Path, retain: str, mon
             tiers.backup(name)
         tiers.deliver(2)
     tiers.assert_settled("hq", {"g": ["a", "b"]})
+
+
+def test_a_delta_may_copy_from_what_was_attested_just_before(tmp_path: Path) -> None:
+    """Two versions that were made offline travel together; what the first one holds, another client has sent."""
+    tiers = branch_world(tmp_path)
+    tiers.backup("a")
+    tiers.deliver(2)
+    tiers.backup("b")
+    data = bytearray((tmp_path / "b" / "shared-0").read_bytes())
+    data[100:120] = b"a change of some byte"[:20]
+    (tmp_path / "b" / "shared-0").write_bytes(data)
+    tiers.backup("b")
+    for step, name in (("send", "b"), ("receive", "branch"), ("send", "branch")):
+        getattr(tiers, step)(name)
+    assert tiers.receive("hq").blobs_missing == 0
+    tiers.deliver()
+    tiers.assert_settled("hq", {"g": ["a", "b"]})
