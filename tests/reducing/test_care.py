@@ -12,7 +12,8 @@ from cdr_plugin.reporter import Reporter
 from cdr_plugin.retention.policy import Policy
 from cdr_plugin.top.checking import check_group
 from cdr_plugin.top.forgetting import forget_group
-from cdr_plugin.top.landing import land, landed_bytes
+from cdr_plugin.top.landed import landed_bytes
+from cdr_plugin.top.landing import land
 from cdr_plugin.top.tier import TopTier
 from tests.reducing.worlds import branch_world, change, client, fill, moving, reducing, top
 from tests.support.tiers import Tiers, opened_tiers

@@ -105,8 +105,8 @@ def _change(context: Context, stack: ExitStack, rows: Sequence[Row]) -> list[Row
                 raise UserError("rekey needs the fingerprint of the new key behind the name, see 'cdr clients'")
             _rekey(row, _stranger(rows, options.value))
         case "route":
-            through = _client(rows, options.value).who.key.fingerprint if options.value else b""
-            register.route(client.fingerprint, client.group, through)
+            tier = _client(rows, options.value).who if options.value else None
+            register.route(client.fingerprint, client.group, tier.fingerprint if isinstance(tier, Client) else b"")
         case "move":
             _move(context, stack, row)
     return [Row(row.top, register.client(client.fingerprint, client.group))]
