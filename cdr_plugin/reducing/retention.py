@@ -7,6 +7,7 @@ newest of a client last, until the rest fits.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cdr_plugin.identity.register import SenderKind
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.commit import VersionTag, tags_of
+from cdr_plugin.top.commit import VersionTag
 from cdr_plugin.top.state import VersionState
 
 _LATEST_PRUNE_S = 86400
@@ -51,19 +52,23 @@ def retain(tier: ReducingTier, now_s: float, reporter: Reporter) -> None:
         if gone and not last_s <= now_s < last_s + _LATEST_PRUNE_S:
             _prune(tier, repository, now_s)
         if tier.retain_bytes is not None:
-            rest = [one for one in kept if one not in gone and one.is_settled]
+            forgotten = {one.version.id for one in gone}
+            rest = [one for one in kept if one.is_settled and one.version.id not in forgotten]
             _shrink(tier, repository, rest, tier.retain_bytes, now_s, reporter)
 
 
 def _kept(tier: ReducingTier, repository: Repository) -> list[_Kept]:
     """The retained versions of all clients, oldest first."""
     found = []
-    versions = repository.versions()
+    versions: defaultdict[bytes, list[tuple[StoredVersion, VersionTag]]] = defaultdict(list)
+    for version in repository.versions():
+        for tag in filter(None, map(VersionTag.parse, version.snapshot.tags)):
+            versions[tag.client].append((version, tag))
     for client in tier.register.clients(tier.group):
         if client.kind is SenderKind.CLIENT:
             told = tier.versions_told(client, tier.state.client(client.fingerprint).versions())
             settled = {(row.number, row.hash) for row in told if row.state is not VersionState.PENDING}
-            own = [(version, tag) for version in versions for tag in tags_of(version, client.fingerprint)]
+            own = versions[client.fingerprint[:16]]
             newest = max((tag.number for _, tag in own), default=0)
             found += [_one(version, tag, settled, newest) for version, tag in own]
     return sorted(found, key=lambda one: one.time_s)

@@ -7,6 +7,7 @@ segments ahead; this thread stores what it yields.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 
@@ -101,6 +102,10 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
     clients = top.register.clients(top.group)
     folders = {folder_id(client.key, top.group): client for client in clients if not client.via}
     note_strangers(top, inboxes, listings, reporter)
+    below_of: defaultdict[bytes, list[Client]] = defaultdict(list)
+    for other in clients:
+        if other.via and _waits(top, other):
+            below_of[other.via].append(other)
     for folder, client in folders.items():
         arrivals = merged(listings, folder)
         if client.state is not Registered.APPROVED:
@@ -109,7 +114,7 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
             continue
         rows = top.state.client(client.fingerprint)
         head = newest_head(top, inboxes, listings, client, reporter)
-        below = [other for other in clients if other.via == client.fingerprint and _waits(top, other)]
+        below = below_of[client.fingerprint]
         in_order = ordered(arrivals, head, landed_order(top.landing, client.fingerprint))
         job = Work(client, rows, homes_of(folder, inboxes, listings), head, in_order, below)
         if job.arrivals or _must_answer(top, job) or _waits(top, client) or below:

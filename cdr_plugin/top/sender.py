@@ -168,14 +168,14 @@ class SenderPass:
     def _change(self, event: SubjectChanges) -> None:
         """What follows is of another client. What is said of one that is not known, or not to be served, is passed
         over: the tier below introduces it with its next parcel, and sends again what it is asked for."""
-        client = self._known(event)
+        client = self._known(event) if event.introduction or event.client not in self._unknown else None
         if client is not None and client.state is ClientState.APPROVED:
             self._subject = self._open_subject(client)
             return
         self._subject = None
         if event.client not in self._unknown:
             self._unknown.add(event.client)
-            who = f"client {client.name}: revoked" if client else f"client {event.client.hex()[:16]}: not introduced"
+            who = f"client {client.name}: {client.state}" if client else f"client {event.client.hex()[:16]}: not known"
             self._reporter.note(f"{who}; what tier {self._sender.name} sends of it is passed over")
 
     def _known(self, event: SubjectChanges) -> Client | None:
@@ -185,7 +185,8 @@ class SenderPass:
             found = self._subjects.get(event.client)
             return found.client if found else self._top.register.below(event.client, self._sender)
         except AuthenticationError as error:
-            self._reporter.error(f"tier {self._sender.name}", "receive", error)
+            if event.client not in self._unknown:
+                self._reporter.error(f"tier {self._sender.name}", "receive", error)
             return None
 
     def _introduce(self, said: Introduction) -> Client:
@@ -220,7 +221,7 @@ class SenderPass:
         that grows still do: behind a fork, its version may have a lower number than those that are settled. What
         a tier sends is of many versions: there it is the end of the parcel that tells."""
         if self._sender.kind is SenderKind.TIER:
-            whole = {parcel for parcel in self._parcels(growing=False) if self._is_all_here(parcel)}
+            whole = self._whole_parcels()
             self._take([opened for opened in self._kept if opened.arrival.parcel_id in whole])
             return
         settled = (VersionState.COMMITTED, VersionState.INCOMPLETE)
@@ -228,6 +229,14 @@ class SenderPass:
         growing = self._parcels(growing=True)
         kept = (opened for opened in self._kept if opened.number <= newest)
         self._take([opened for opened in kept if opened.arrival.parcel_id not in growing])
+
+    def _whole_parcels(self) -> set[bytes]:
+        """Closed parcels of which everything is here, and those before them: what they lack was lost on the way for
+        good, since a sender sends in order. If it comes after all, a payload is asked for that came in parts."""
+        closed = self._parcels(growing=False)
+        in_order = [parcel.id for parcel in self._job.head.parcels if parcel.id in closed] if self._job.head else []
+        here = [at for at, parcel in enumerate(in_order) if self._is_all_here(parcel)]
+        return set(in_order[: here[-1] + 1]) if here and not self._inboxes.failures else set()
 
     def _parcels(self, *, growing: bool) -> set[bytes]:
         """Those that the head names and that are still being written, or those that are not."""
@@ -245,7 +254,7 @@ class SenderPass:
 
     def _checkpoint(self, *, final: bool = False) -> None:
         """Repository first, then pins, then what is passed on, then state, then receipts, then the inbox."""
-        subjects = list(self._subjects.values())
+        subjects = [subject for subject in self._subjects.values() if final or subject.is_touched]
         self._pass.repo.flush()
         for subject in subjects:
             subject.pin()
@@ -253,6 +262,7 @@ class SenderPass:
         for subject in subjects:  # before the sender's: what says that a segment was taken
             subject.rows.checkpoint()
             subject.usage.save()
+            subject.is_touched = False
         self._rows.checkpoint()
         self._write_answers(subjects, final=final)
         for arrival in self._deletable:

@@ -62,6 +62,8 @@ class Subject:
     def __init__(self, pass_: Pass, client: Client, rows: ClientRows, trees: ClientRows) -> None:
         self.client = client
         self.rows = rows
+        self.is_touched = True
+        """Did something come since the last checkpoint? Of a thousand clients of one tier most wait meanwhile."""
         self._pass = pass_
         self._repo = pass_.repo
         self._trees = trees
@@ -78,6 +80,7 @@ class Subject:
 
     def store(self, blobs: Sequence[VerifiedBlob | Delta], stored: Callable[[int], None]) -> None:
         """Store what can be verified, and pass it on; ``stored`` is told the cost of each."""
+        self.is_touched = True
         for found in blobs:
             self.usage.add(len(found.payload.data))
             blob = self._deltas.decode(found) if isinstance(found, Delta) else found
@@ -109,6 +112,7 @@ class Subject:
     def attest(self, blobs: Sequence[BlobRef]) -> None:
         """The client delivered these to the tier that sends. What is not here is not possessed: a version that
         needs it finds it missing."""
+        self.is_touched = True
         for type_, id_ in blobs:
             if self._is_here(type_, id_):
                 self.rows.possess(bytes((type_,)) + id_)
@@ -119,6 +123,7 @@ class Subject:
         return self._repo.has(type_, id_) or (type_ is BlobType.TREE and self._trees.holds(id_))
 
     def admit(self, signed: SignedVersionRecord) -> None:
+        self.is_touched = True
         number = admit(self.rows, signed, self.client, _now(), self._pass.reporter.note)
         if number is not None:
             self._pass.onward.version(self.client, number, signed)

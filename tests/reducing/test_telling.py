@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from cdr_plugin.assembly import client_tier, reducing_tiers
+from cdr_plugin.client.spooler import spool_path
 from cdr_plugin.client.states import SegmentEvent, SegmentState, VersionState
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.parcel.layout import Layout
+from cdr_plugin.parcel.limits import MIN_SEGMENT_BYTES
 from cdr_plugin.parcel.receipt import Receipt
 from cdr_plugin.parcel.version import SignedVersionRecord
 from cdr_plugin.plugins import installed
@@ -20,7 +22,9 @@ from cdr_plugin.reducing.parcel_writer import ParcelWriter
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.intake import MAX_SEGMENT_VERSIONS
-from tests.reducing.worlds import branch_world
+from cdr_plugin.top.sender import SenderPass
+from cdr_plugin.top.subject import Subject
+from tests.reducing.worlds import branch_world, change
 from tests.support.memory import folder_in_memory
 from tests.support.tiers import Tiers, opened_tiers
 
@@ -109,3 +113,53 @@ def test_no_segment_has_more_records_than_its_reader_takes(base: Path) -> None:
         assert row.index == 1
         told = branch.uplinks[0].state.told(client.fingerprint)
         assert len(told) == 2 * MAX_SEGMENT_VERSIONS - 1
+
+
+def test_a_payload_of_which_a_part_is_lost_does_not_stay_in_the_inbox_above(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ParcelWriter.__init__.__kwdefaults__, "segment_bytes", MIN_SEGMENT_BYTES)
+    tiers = branch_world(base, ["a"])
+    tiers.backup("a")
+    tiers.send("a")
+    tiers.receive("branch")
+    with closing(opened(tiers)) as branch:
+        uplink = branch.uplinks[0]
+        lost = [row for row in uplink.state.segments(SegmentState.SPOOLED) if row.index == 5]
+        spool_path(uplink.spool, lost[0].parcel_id, 5).write_bytes(b"damaged")
+    tiers.deliver(2)
+    tiers.assert_settled("hq", {"g": ["a"]})
+    change(base, "a", 1)
+    tiers.backup("a")
+    tiers.deliver(2)
+    tiers.assert_settled("hq", {"g": ["a"]})
+    assert [path for path in (base / "hq/inbox/clients").glob("*/*/*") if path.is_file()] == []
+
+
+def test_a_checkpoint_tells_of_those_who_delivered_since_the_one_before(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tier may speak for a thousand clients."""
+    tiers = branch_world(base)
+    for name in ("a", "b"):
+        tiers.backup(name)
+    tiers.deliver()
+    told: list[int] = []
+    write = SenderPass._write_answers
+
+    def counting(self: SenderPass, subjects: Sequence[Subject], *, final: bool) -> None:
+        told.append(0 if final else len(subjects))
+        write(self, subjects, final=final)
+
+    monkeypatch.setattr(SenderPass, "_write_answers", counting)
+    monkeypatch.setattr("cdr_plugin.top.sender.CHECKPOINT_BYTES", 1)
+    for name in ("a", "b"):
+        change(base, name, 1)
+        tiers.backup(name)
+        tiers.send(name)
+    tiers.receive("branch")
+    tiers.send("branch")
+    told.clear()
+    tiers.receive("hq")
+    assert told.count(1) > 4
+    assert told.count(2) <= 1  # where the one ends and the other begins
