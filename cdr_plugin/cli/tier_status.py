@@ -208,13 +208,10 @@ def _look_below(context: Context, config: TierConfig, found: dict[str, Any]) -> 
 
 
 def _clients_of_group(top: TopTier, care: CareStatus) -> Iterator[dict[str, Any]]:
-    from cdr_plugin.identity.register import SenderKind
     from cdr_plugin.top.usage import Usage
 
     top.require_identity()
-    for client in top.register.clients(top.group):
-        if client.kind is not SenderKind.CLIENT:
-            continue
+    for client in top.register.makers(top.group):
         versions = top.versions_told(client, top.state.client(client.fingerprint).versions())
         settled = max((v.number for v in versions if v.state in _SETTLED), default=0)
         shown = [v for v in versions if v.number >= settled]

@@ -60,7 +60,7 @@ def clients(top: TopTier, now_s: float | None = None) -> Iterator[Finding]:
         cause = "its state is gone; it is made anew from the repository"
         yield warning(top.name, f"group {top.group}", cause, f"run 'cdr receive -T {top.name}'")
         return
-    known = top.register.clients(top.group)
+    known = top.register.makers(top.group)
     if not known:
         step = f"'cdr ticket --group {top.group} -T {top.name}' lets one enrol"
         yield note(top.name, f"group {top.group}", "it has no client yet", step)

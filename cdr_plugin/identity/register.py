@@ -318,11 +318,15 @@ class Register:
             return _get(db, fingerprint, group)
 
     def clients(self, group: str | None = None) -> list[Client]:
-        """All clients, of one group or all, by group and name."""
+        """All clients and tiers, of one group or all, by group and name."""
         where, values = ("", ()) if group is None else ("WHERE grp = ?", (group,))
         with self._reading() as db:
             rows = db.execute(f"SELECT {_COLUMNS} FROM clients {where} ORDER BY grp, name", values)
             return [_client(row) for row in rows]
+
+    def makers(self, group: str) -> list[Client]:
+        """Who makes versions: the clients of a group without the tiers that speak for them."""
+        return [client for client in self.clients(group) if client.kind is SenderKind.CLIENT]
 
     def find(self, key: VerifyKey, group: str) -> Client | None:
         """The client behind ``key``, whatever its state."""

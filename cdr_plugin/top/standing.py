@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from cdr_plugin.contracts import StoredVersion
-from cdr_plugin.identity.register import Client, ClientState, SenderKind
+from cdr_plugin.identity.register import Client, ClientState
 from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.parcel.limits import MAX_STANDING_VERSIONS
 from cdr_plugin.parcel.naming import Answer
@@ -44,8 +44,8 @@ def publish_standings(
         for tag in filter(None, map(VersionTag.parse, version.snapshot.tags)):
             present[tag.client][PresentVersion(tag.number, tag.record_hash)] = version.snapshot
     saying = Saying(top, Answer.STANDING, inboxes, listings, present_clients)
-    for client in top.register.clients(top.group):
-        if client.state is ClientState.APPROVED and client.kind is SenderKind.CLIENT:
+    for client in top.register.makers(top.group):
+        if client.state is ClientState.APPROVED:
             newest = newest_committed(top.state.client(client.fingerprint).versions())
             standing = _standing(repository, newest, present[client.fingerprint[:16]])
             saying.say(client, standing.body(), partial(_write, top, client, standing))

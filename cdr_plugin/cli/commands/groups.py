@@ -14,7 +14,7 @@ from cdr_plugin.cli.choosing import tops_of
 from cdr_plugin.cli.context import Context
 from cdr_plugin.cli.formatting import format_bytes, format_table
 from cdr_plugin.errors import UserError
-from cdr_plugin.identity.register import Client, ClientState, SenderKind
+from cdr_plugin.identity.register import Client, ClientState
 from cdr_plugin.top.proposals import proposed, rules_of
 from cdr_plugin.top.state import VersionState
 from cdr_plugin.top.tier import TopTier
@@ -48,7 +48,7 @@ def run(context: Context) -> int:
 
 def _list(context: Context, tops: Sequence[TopTier]) -> int:
     rules = {tier.name: rules_of(tier) for tier in context.tiers}
-    clients = {id(top): top.register.clients(top.group) for top in tops}
+    clients = {id(top): top.register.makers(top.group) for top in tops}
     everybody = {(top.name, client.group, client.name): client for top in tops for client in top.register.clients()}
     found = []
     for top in tops:
@@ -147,8 +147,8 @@ def _measure(context: Context, top: TopTier, key: bytes) -> list[Member]:
 
     clients = [
         client
-        for client in top.register.clients(top.group)
-        if client.state is ClientState.APPROVED and client.kind is SenderKind.CLIENT
+        for client in top.register.makers(top.group)
+        if client.state is ClientState.APPROVED
     ]
     with closing(top.open_repository()) as repository, repository.reading() as reader:
         found: list[Member] = []

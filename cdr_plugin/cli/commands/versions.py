@@ -100,9 +100,9 @@ def _of_top(context: Context, top: TopTier) -> Iterator[dict[str, Any]]:
     def is_removed(row: TopVersion) -> bool:
         return present is not None and row.snapshot not in present and row.hash not in present
 
-    for client in top.register.clients(top.group):
+    for client in top.register.makers(top.group):
         verified = care.verified_of(client.fingerprint)
-        rows = top.state.client(client.fingerprint).versions()
+        rows = top.versions_told(client, top.state.client(client.fingerprint).versions())
         versions = [
             _version(version_fields(row, top.name, verified), row.snapshot, is_removed=is_removed(row)) for row in rows
         ]
