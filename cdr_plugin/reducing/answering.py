@@ -6,17 +6,19 @@ the client, which keeps it until its version is committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import groupby
 
 import zstandard
 
 from cdr_plugin.contracts import RepositoryReader
-from cdr_plugin.errors import CdrError, IntegrityError, NotFoundError
+from cdr_plugin.errors import CdrError
 from cdr_plugin.identity.register import Client, SenderKind
 from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, PLAIN, BlobId, BlobType, Payload
 from cdr_plugin.reducing.parcel_writer import ParcelWriter
+from cdr_plugin.reducing.passing import full_text
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.reducing.uplink_state import Forwarded
@@ -38,12 +40,14 @@ def answer_asked(tier: ReducingTier, uplink: Uplink, reporter: Reporter) -> None
             answering = _Answering(tier, uplink, stack)
             stack.callback(answering.writer.close)
             answering.answer(asked)
-            answering.send_anew(lost)
+            sent_anew = answering.send_anew(lost)
             answering.repeat(records)
             answering.writer.flush()
             answering.ask_below(reporter)  # before it is noted that nothing is to be answered any more
             state.answered(answering.done)
-            state.drop_wanted(lost)
+            state.drop_wanted(sent_anew)
+            if answering.is_full():
+                reporter.note(f"tier {tier.name}: no room in the spool for all that is asked for; the rest goes later")
 
 
 class _Answering:
@@ -57,6 +61,17 @@ class _Answering:
         self.writer = ParcelWriter(uplink, answers=True)
         self.done: list[tuple[bytes, bytes]] = []
         self._not_here: list[tuple[bytes, bytes]] = []
+        self._uplink = uplink
+        self._looked_at = 0
+        self._is_full = False
+
+    def is_full(self) -> bool:
+        """Must the rest wait until something of this has gone? Never before a first segment, or a spool that waits for
+        these answers would wait for itself. A top tier that has lost its repository asks for everything."""
+        if self.writer.bytes > self._looked_at:
+            self._looked_at = self.writer.bytes
+            self._is_full = full_text(self._uplink) is not None
+        return self._is_full
 
     def _open(self, stack: ExitStack) -> RepositoryReader | None:
         """The retained versions; without them everything is asked of the clients."""
@@ -69,6 +84,8 @@ class _Answering:
     def answer(self, asked: Sequence[tuple[bytes, bytes]]) -> None:
         """``asked``: client and key, by key. A blob that several ask for goes up once, and is attested."""
         for key, rows in groupby(asked, key=lambda row: row[1]):
+            if self.is_full():
+                return
             fingerprints = [client for client, _ in rows]
             owners = [self._clients[one] for one in fingerprints if self._possesses(one, key)]
             sent = self._send(key, owners)
@@ -76,10 +93,14 @@ class _Answering:
             self.done += [(one, key) for one in fingerprints]
             self._not_here += [(one, key) for one in fingerprints if one not in served]
 
-    def send_anew(self, keys: Sequence[bytes]) -> None:
-        """What was in a segment that is lost; what is not here is asked for when a version needs it."""
-        for key in keys:
+    def send_anew(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """What was in a segment that is lost; what is not here is asked for when a version needs it. Those of the keys
+        that are dealt with."""
+        for at, key in enumerate(keys):
+            if self.is_full():
+                return keys[:at]
             self._send(key, [client for one, client in self._clients.items() if self._possesses(one, key)])
+        return keys
 
     def repeat(self, records: Sequence[Forwarded]) -> None:
         for record in records:
@@ -117,20 +138,21 @@ class _Answering:
         return True
 
     def _read(self, type_: BlobType, id_: BlobId) -> bytes | None:
-        for data in self._copies(type_, id_):
-            return data
+        """None when it is not here, or cannot be read: one bad sector stops nothing else, the client is asked."""
+        for copy in self._copies(type_, id_):
+            try:
+                return copy()
+            except CdrError:
+                continue
         return None
 
-    def _copies(self, type_: BlobType, id_: BlobId) -> Iterator[bytes]:
-        try:
-            if self._reader is not None:
-                yield self._reader.read(type_, id_)
-        except (NotFoundError, IntegrityError):
-            pass
+    def _copies(self, type_: BlobType, id_: BlobId) -> Iterator[Callable[[], bytes]]:
+        if self._reader is not None:
+            yield partial(self._reader.read, type_, id_)
         for rows in self._trees if type_ is BlobType.TREE else ():
             held = rows.held(id_)
             if held is not None:
-                yield self._verifier.decode(held)
+                yield partial(self._verifier.decode, held)
 
 
 def _encoded(type_: BlobType, id_: BlobId, data: bytes) -> Payload:

@@ -85,7 +85,7 @@ class PassingOn(Onward):
 
     def has_room(self) -> bool:
         for lane in self._lanes:
-            if (full := _full_text(lane.uplink)) is not None:
+            if (full := full_text(lane.uplink)) is not None:
                 if full not in self._result.waiting:
                     self._result.waiting.append(full)
                 return False
@@ -103,7 +103,7 @@ class PassingOn(Onward):
             lane.writer.close()
 
 
-def _full_text(uplink: Uplink) -> str | None:
+def full_text(uplink: Uplink) -> str | None:
     """Why nothing more fits in an uplink's spool; None while it does."""
     limit = uplink.spool_limit
     if limit is not None and uplink.state.holdings.size() >= limit:

@@ -9,7 +9,7 @@ from cdr_plugin.client.policy import adopt_policies
 from cdr_plugin.client.room import remove_files
 from cdr_plugin.client.send import Sender, SendResult, Sent
 from cdr_plugin.contracts import Transport, Verdict
-from cdr_plugin.errors import RemoteError
+from cdr_plugin.errors import RemoteError, StorageFullError
 from cdr_plugin.reducing.answering import answer_asked
 from cdr_plugin.reducing.relaying import carry_down, take_digest, take_relayed, tell_news
 from cdr_plugin.reducing.tier import ReducingTier
@@ -54,7 +54,10 @@ class UplinkSender(Sender):
             carry_down(self._tier, self._uplink, self._storages, inboxes, self._reporter)
 
     def _answer_wanted(self) -> None:
-        answer_asked(self._tier, self._uplink, self._reporter)
+        try:
+            answer_asked(self._tier, self._uplink, self._reporter)
+        except StorageFullError as error:  # sending what waits makes room
+            self._reporter.note(f"{error}; what the tiers above ask for has to wait")
 
 
 def send(
