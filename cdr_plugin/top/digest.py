@@ -38,8 +38,8 @@ def publish_digests(
     for tier in top.register.clients(top.group):
         if tier.kind is SenderKind.TIER and tier.state is ClientState.APPROVED:
             homes = homes_of(folder_id(tier.key, top.group), inboxes, listings)
-            others = (keys for sender, keys in added.items() if sender != tier.fingerprint)
-            _Publisher(top, tier, inboxes, homes).publish(list(chain.from_iterable(map(_cut, others))))
+            others = [keys for sender, keys in added.items() if keys and sender != tier.fingerprint]
+            _Publisher(top, tier, inboxes, homes).publish(others)
 
 
 def _cut(keys: bytearray) -> Iterator[bytes]:
@@ -61,14 +61,14 @@ class _Publisher:
         self._fact = digest_fact(tier)
         self._author = Author(top.identity.signing, tier.key, tier.sealing, top.group, int(time.time()))
 
-    def publish(self, added: Sequence[bytes]) -> None:
+    def publish(self, added: Sequence[bytearray]) -> None:
         """Parts first, the manifest last, then the note of what was told."""
         known = self._top.state.get(self._fact)
         if not known or len(known) // _HASH_BYTES > MAX_INCREMENTS + int.from_bytes(known[-4:], "big"):
             self._begin()
         elif added:
             epoch, key, base, parts = self._unpack(known)
-            self._write(epoch, key, parts, base, added)
+            self._write(epoch, key, parts, base, chain.from_iterable(map(_cut, added)))
 
     def _begin(self) -> None:
         epoch, key = secrets.token_bytes(_EPOCH_BYTES), secrets.token_bytes(_KEY_BYTES)
