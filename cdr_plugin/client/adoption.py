@@ -21,9 +21,10 @@ from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import AuthenticationError, FormatError, NotConvenientError, NotFoundError
 from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, sync_folder
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
-from cdr_plugin.parcel.baseline import Addressee, Baseline, read_baseline, read_blob_part, read_facts_part
+from cdr_plugin.parcel.baseline import Baseline, read_baseline, read_blob_part, read_facts_part
 from cdr_plugin.parcel.limits import MAX_BASELINE_PART_BYTES
 from cdr_plugin.parcel.naming import Answer, answer_name, folder_id, part_name
+from cdr_plugin.parcel.sealed import Addressee
 from cdr_plugin.reporter import Reporter
 
 _MAX_PART_OBJECT_BYTES = MAX_BASELINE_PART_BYTES + 64 * 1024

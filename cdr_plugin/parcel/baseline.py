@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 import zstandard
 
 from cdr_plugin.errors import AuthenticationError, FormatError
 from cdr_plugin.identity.codec import Bytes16, Count, WireStruct, check_optional_hash
-from cdr_plugin.identity.documents import NEVER_S, open_document, seal_document, sign_document, unseal_document
-from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.blobrefs import BlobRef, unpack_refs
 from cdr_plugin.parcel.limits import (
@@ -27,6 +25,7 @@ from cdr_plugin.parcel.limits import (
     MAX_BASELINE_PARTS,
     MAX_TEXT_CHARS,
 )
+from cdr_plugin.parcel.sealed import Addressee, Author
 
 _KIND = "baseline"
 _PART_KIND = "baseline part"
@@ -34,7 +33,6 @@ _HASH_BYTES = 32
 
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 _Hash = Annotated[bytes, msgspec.Meta(max_length=_HASH_BYTES)]
-_S = TypeVar("_S", bound=WireStruct)
 
 
 class _Manifest(WireStruct, frozen=True):
@@ -77,53 +75,6 @@ class Baseline:
     number: int = 0
     record: bytes = b""
     tree: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """Who writes a baseline, and for whom."""
-
-    signer: SigningKey
-    client: VerifyKey
-    sealing: SealingPublicKey
-    group: str
-    issued_s: int
-
-    def seal(self, kind: str, serial: int, body: WireStruct) -> bytes:
-        document = sign_document(
-            kind,
-            signer=self.signer,
-            group=self.group,
-            addressee=self.client.fingerprint,
-            serial=serial,
-            issued_s=self.issued_s,
-            expires_s=NEVER_S,
-            body=body,
-        )
-        return seal_document(document, self.sealing, kind=kind, group=self.group)
-
-
-@dataclass(frozen=True, slots=True)
-class Addressee:
-    """Who reads a baseline: ``client`` with its ``keys`` of the group, of nobody but ``tier``."""
-
-    keys: Sequence[SealingKey]
-    tier: VerifyKey
-    client: VerifyKey
-    group: str
-    now_s: float
-
-    def open(self, data: Buffer, kind: str, type_: type[_S]) -> tuple[int, _S]:
-        """Serial and body; AuthenticationError, FormatError."""
-        document = open_document(
-            unseal_document(data, keys=self.keys, kind=kind, group=self.group),
-            kind=kind,
-            signer=self.tier,
-            group=self.group,
-            addressee=self.client.fingerprint,
-            now_s=self.now_s,
-        )
-        return document.serial, document.body_as(type_)
 
 
 def write_baseline(baseline: Baseline, author: Author) -> bytes:
@@ -200,5 +151,3 @@ def _open_part(data: Buffer, baseline: Baseline, number: int, addressee: Address
     if (serial, part.series, part.number) != (baseline.serial, baseline.series, number):
         raise AuthenticationError(f"part {number} of baseline: of another series")
     return part.data
-
-

@@ -16,8 +16,8 @@ import msgspec
 from cdr_plugin.errors import AuthenticationError, FormatError
 from cdr_plugin.identity.codec import Bytes16, Bytes32, Count, WireStruct
 from cdr_plugin.model.blobs import Buffer
-from cdr_plugin.parcel.baseline import Addressee, Author
 from cdr_plugin.parcel.limits import DIGEST_HASH_BYTES, MAX_DIGEST_HASHES, MAX_DIGEST_PARTS
+from cdr_plugin.parcel.sealed import Addressee, Author
 
 _KIND = "digest"
 _PART_KIND = "digest part"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import msgspec
 
 from cdr_plugin.identity.codec import WireStruct
-from cdr_plugin.identity.documents import NEVER_S, Accept, open_document, seal_document, sign_document, unseal_document
-from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey
+from cdr_plugin.identity.keys import SigningKey
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.limits import MAX_POLICY_CHARS
+from cdr_plugin.parcel.sealed import Addressee, AddresseeFields, Author, AuthorFields
 
 _KIND = "policy"
 
@@ -29,47 +28,12 @@ class PolicyDocument:
     text: str
 
 
-def write_policy(
-    policy: PolicyDocument,
-    signer: SigningKey,
-    *,
-    client: VerifyKey,
-    sealing: SealingPublicKey,
-    group: str,
-    issued_s: int,
-) -> bytes:
+def write_policy(policy: PolicyDocument, signer: SigningKey, **author: Unpack[AuthorFields]) -> bytes:
     """The object; FormatError for a text that is too long."""
-    document = sign_document(
-        _KIND,
-        signer=signer,
-        group=group,
-        addressee=client.fingerprint,
-        serial=policy.serial,
-        issued_s=issued_s,
-        expires_s=NEVER_S,
-        body=_Body(text=policy.text),
-    )
-    return seal_document(document, sealing, kind=_KIND, group=group)
+    return Author(signer, **author).seal(_KIND, policy.serial, _Body(text=policy.text))
 
 
-def read_policy(
-    data: Buffer,
-    *,
-    keys: Sequence[SealingKey],
-    tier: VerifyKey | Accept,
-    client: VerifyKey,
-    group: str,
-    now_s: float,
-    lowest_serial: int = 0,
-) -> PolicyDocument:
-    """The policy that ``tier`` (its key, or who judges it) signed for ``client``; AuthenticationError, FormatError."""
-    document = open_document(
-        unseal_document(data, keys=keys, kind=_KIND, group=group),
-        kind=_KIND,
-        signer=tier,
-        group=group,
-        addressee=client.fingerprint,
-        now_s=now_s,
-        lowest_serial=lowest_serial,
-    )
-    return PolicyDocument(document.serial, document.body_as(_Body).text)
+def read_policy(data: Buffer, **addressee: Unpack[AddresseeFields]) -> PolicyDocument:
+    """The policy that the tier signed for the client; AuthenticationError, FormatError."""
+    serial, body = Addressee(**addressee).open(data, _KIND, _Body)
+    return PolicyDocument(serial, body.text)

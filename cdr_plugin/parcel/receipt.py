@@ -9,22 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import msgspec
 
 from cdr_plugin.errors import AuthenticationError
 from cdr_plugin.identity.codec import U32, Bytes16, Bytes32, Count, WireStruct, check_optional_hash, decode, encode
-from cdr_plugin.identity.documents import (
-    NEVER_S,
-    Accept,
-    Document,
-    open_document,
-    seal_document,
-    sign_document,
-    unseal_document,
-)
-from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey, short
+from cdr_plugin.identity.keys import SigningKey, short
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.blobrefs import BlobRef, pack_refs, unpack_refs
 from cdr_plugin.parcel.limits import (
@@ -35,6 +26,7 @@ from cdr_plugin.parcel.limits import (
     MAX_RECEIPT_PARCELS,
     MAX_RECEIPT_VERSIONS,
 )
+from cdr_plugin.parcel.sealed import Addressee, AddresseeFields, Author, AuthorFields
 
 _KIND = "receipt"
 _RELAYED = "relayed receipt"
@@ -123,79 +115,34 @@ class Receipt:
     committed_record: bytes = b""
 
 
-def write_receipt(
-    receipt: Receipt,
-    signer: SigningKey,
-    *,
-    client: VerifyKey,
-    sealing: SealingPublicKey,
-    group: str,
-    issued_s: int,
-    expires_s: int = NEVER_S,
-    about: bytes = b"",
-) -> bytes:
+def write_receipt(receipt: Receipt, signer: SigningKey, *, about: bytes = b"", **author: Unpack[AuthorFields]) -> bytes:
     """The object. ``receipt.serial`` must be higher than that of any before, durably. ``client`` is who reads
     it; ``about``: the fingerprint of the client below it that the receipt speaks of, if it is not its own."""
-    body: _Body | _RelayedBody = _Body(
+    body = _Body(
         parcels=list(receipt.parcels),
         missing=pack_refs(receipt.missing),
         versions=list(receipt.versions),
         committed=receipt.committed,
         committed_record=receipt.committed_record,
     )
-    kind = _KIND
+    writer = Author(signer, **author)
     if about:
-        kind, body = _RELAYED, _RelayedBody(client=about, receipt=encode(body, _KIND))
-    document = sign_document(
-        kind,
-        signer=signer,
-        group=group,
-        addressee=client.fingerprint,
-        serial=receipt.serial,
-        issued_s=issued_s,
-        expires_s=expires_s,
-        body=body,
-    )
-    return seal_document(document, sealing, kind=kind, group=group)
+        return writer.seal(_RELAYED, receipt.serial, _RelayedBody(client=about, receipt=encode(body, _KIND)))
+    return writer.seal(_KIND, receipt.serial, body)
 
 
-def read_receipt(
-    data: Buffer,
-    *,
-    keys: Sequence[SealingKey],
-    tier: VerifyKey | Accept,
-    client: VerifyKey,
-    group: str,
-    now_s: float,
-    lowest_serial: int = 0,
-    about: bytes = b"",
-) -> Receipt:
-    """The receipt that ``tier`` wrote for ``client``, of the client below it whose fingerprint is ``about``, if
+def read_receipt(data: Buffer, *, about: bytes = b"", **addressee: Unpack[AddresseeFields]) -> Receipt:
+    """The receipt that the tier wrote for the client, of the client below it whose fingerprint is ``about``, if
     that is given; AuthenticationError, FormatError."""
-    kind = _RELAYED if about else _KIND
-    document = open_document(
-        unseal_document(data, keys=keys, kind=kind, group=group),
-        kind=kind,
-        signer=tier,
-        group=group,
-        addressee=client.fingerprint,
-        now_s=now_s,
-        lowest_serial=lowest_serial,
-    )
-    body = _relayed(document, about) if about else document.body_as(_Body)
+    reader = Addressee(**addressee)
+    serial, body = _open_relayed(data, about, reader) if about else reader.open(data, _KIND, _Body)
     missing = unpack_refs(body.missing, MAX_RECEIPT_BLOBS, "receipt")
-    return Receipt(
-        document.serial,
-        tuple(body.parcels),
-        missing,
-        tuple(body.versions),
-        body.committed,
-        body.committed_record,
-    )
+    versions = tuple(body.versions)
+    return Receipt(serial, tuple(body.parcels), missing, versions, body.committed, body.committed_record)
 
 
-def _relayed(document: Document, about: bytes) -> _Body:
-    relayed = document.body_as(_RelayedBody)
+def _open_relayed(data: Buffer, about: bytes, reader: Addressee) -> tuple[int, _Body]:
+    serial, relayed = reader.open(data, _RELAYED, _RelayedBody)
     if relayed.client != about:
         raise AuthenticationError(f"{_RELAYED}: of client {short(relayed.client)}, in the place of {short(about)}")
-    return decode(_Body, relayed.receipt, f"body of {_RELAYED}")
+    return serial, decode(_Body, relayed.receipt, f"body of {_RELAYED}")

@@ -11,23 +11,16 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Unpack
 
 import msgspec
 
 from cdr_plugin.errors import FormatError
 from cdr_plugin.identity.codec import Count, WireStruct, check_optional_hash
-from cdr_plugin.identity.documents import (
-    NEVER_S,
-    Accept,
-    open_document,
-    seal_document,
-    sign_document,
-    unseal_document,
-)
-from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey
+from cdr_plugin.identity.keys import SigningKey
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.limits import MAX_STANDING_VERSIONS, MAX_TEXT_CHARS, STANDING_VERSION_BYTES
+from cdr_plugin.parcel.sealed import Addressee, AddresseeFields, Author, AuthorFields
 
 _KIND = "standing"
 _VERSION = struct.Struct(">Q32s")
@@ -93,53 +86,16 @@ def _body(standing: Standing) -> _Body:
     )
 
 
-def write_standing(
-    standing: Standing,
-    signer: SigningKey,
-    *,
-    client: VerifyKey,
-    sealing: SealingPublicKey,
-    group: str,
-    issued_s: int,
-    expires_s: int = NEVER_S,
-) -> bytes:
+def write_standing(standing: Standing, signer: SigningKey, **author: Unpack[AuthorFields]) -> bytes:
     """The object. ``standing.serial`` must be higher than that of any before, durably."""
-    document = sign_document(
-        _KIND,
-        signer=signer,
-        group=group,
-        addressee=client.fingerprint,
-        serial=standing.serial,
-        issued_s=issued_s,
-        expires_s=expires_s,
-        body=_body(standing),
-    )
-    return seal_document(document, sealing, kind=_KIND, group=group)
+    return Author(signer, **author).seal(_KIND, standing.serial, _body(standing))
 
 
-def read_standing(
-    data: Buffer,
-    *,
-    keys: Sequence[SealingKey],
-    tier: VerifyKey | Accept,
-    client: VerifyKey,
-    group: str,
-    now_s: float,
-    lowest_serial: int = 0,
-) -> Standing:
-    """The standing that ``tier`` wrote for ``client``; AuthenticationError, FormatError."""
-    document = open_document(
-        unseal_document(data, keys=keys, kind=_KIND, group=group),
-        kind=_KIND,
-        signer=tier,
-        group=group,
-        addressee=client.fingerprint,
-        now_s=now_s,
-        lowest_serial=lowest_serial,
-    )
-    body = document.body_as(_Body)
+def read_standing(data: Buffer, **addressee: Unpack[AddresseeFields]) -> Standing:
+    """The standing that the tier wrote for the client; AuthenticationError, FormatError."""
+    serial, body = Addressee(**addressee).open(data, _KIND, _Body)
     versions = tuple(unpack_versions(body.versions))
-    return Standing(document.serial, body.repository, body.number, body.record, body.tree, body.time, versions)
+    return Standing(serial, body.repository, body.number, body.record, body.tree, body.time, versions)
 
 
 def pack_versions(versions: Iterable[PresentVersion]) -> bytes:

@@ -7,22 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import msgspec
 
 from cdr_plugin.identity.codec import WireStruct
-from cdr_plugin.identity.documents import (
-    NEVER_S,
-    Accept,
-    open_document,
-    seal_document,
-    sign_document,
-    unseal_document,
-)
-from cdr_plugin.identity.keys import SealingKey, SealingPublicKey, SigningKey, VerifyKey
+from cdr_plugin.identity.keys import SigningKey
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.limits import MAX_VERIFIED_VERSIONS, VERIFIED_VERSION_BYTES
+from cdr_plugin.parcel.sealed import Addressee, AddresseeFields, Author, AuthorFields
 from cdr_plugin.parcel.verified_list import VerifiedVersion, pack_verified, unpack_verified
 
 _KIND = "verified"
@@ -41,48 +34,13 @@ class Verified:
     versions: Sequence[VerifiedVersion] = ()
 
 
-def write_verified(
-    verified: Verified,
-    signer: SigningKey,
-    *,
-    client: VerifyKey,
-    sealing: SealingPublicKey,
-    group: str,
-    issued_s: int,
-    expires_s: int = NEVER_S,
-) -> bytes:
+def write_verified(verified: Verified, signer: SigningKey, **author: Unpack[AuthorFields]) -> bytes:
     """The object. ``verified.serial`` must be higher than that of any before, durably."""
-    document = sign_document(
-        _KIND,
-        signer=signer,
-        group=group,
-        addressee=client.fingerprint,
-        serial=verified.serial,
-        issued_s=issued_s,
-        expires_s=expires_s,
-        body=_Body(versions=pack_verified(verified.versions)),
-    )
-    return seal_document(document, sealing, kind=_KIND, group=group)
+    body = _Body(versions=pack_verified(verified.versions))
+    return Author(signer, **author).seal(_KIND, verified.serial, body)
 
 
-def read_verified(
-    data: Buffer,
-    *,
-    keys: Sequence[SealingKey],
-    tier: VerifyKey | Accept,
-    client: VerifyKey,
-    group: str,
-    now_s: float,
-    lowest_serial: int = 0,
-) -> Verified:
-    """What ``tier`` wrote for ``client``; AuthenticationError, FormatError."""
-    document = open_document(
-        unseal_document(data, keys=keys, kind=_KIND, group=group),
-        kind=_KIND,
-        signer=tier,
-        group=group,
-        addressee=client.fingerprint,
-        now_s=now_s,
-        lowest_serial=lowest_serial,
-    )
-    return Verified(document.serial, tuple(unpack_verified(document.body_as(_Body).versions)))
+def read_verified(data: Buffer, **addressee: Unpack[AddresseeFields]) -> Verified:
+    """What the tier wrote for the client; AuthenticationError, FormatError."""
+    serial, body = Addressee(**addressee).open(data, _KIND, _Body)
+    return Verified(serial, tuple(unpack_verified(body.versions)))

@@ -16,10 +16,10 @@ from cdr_plugin.files import exclusive
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.identity.register import Client, SenderKind
 from cdr_plugin.intermediate.answers import bring_answers
-from cdr_plugin.parcel.baseline import Addressee
 from cdr_plugin.parcel.digest import read_digest, read_digest_part
 from cdr_plugin.parcel.naming import Answer, AnswerName, ObjectName, PartName, answer_name, folder_id, part_name
 from cdr_plugin.parcel.receipt import Receipt, read_receipt
+from cdr_plugin.parcel.sealed import Addressee
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.reporter import Reporter

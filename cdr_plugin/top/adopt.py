@@ -20,7 +20,7 @@ from cdr_plugin.identity.register import Client, ClientState
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.times import time_formatter
 from cdr_plugin.model.trees import Node, decode_tree
-from cdr_plugin.parcel.baseline import Author
+from cdr_plugin.parcel.sealed import Author
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.choosing import Chooser, Wanted
 from cdr_plugin.top.commit import tags_of

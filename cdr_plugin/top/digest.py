@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from cdr_plugin.contracts import Transport
 from cdr_plugin.identity.register import Client, ClientState, SenderKind
-from cdr_plugin.parcel.baseline import Author
 from cdr_plugin.parcel.digest import Digest, digest_hash, write_digest, write_digest_part
 from cdr_plugin.parcel.limits import BLOB_REF_BYTES, MAX_DIGEST_HASHES, MAX_DIGEST_PARTS
 from cdr_plugin.parcel.naming import Answer, answer_name, folder_id, part_name
+from cdr_plugin.parcel.sealed import Author
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import FormatError
 from cdr_plugin.identity.register import Client
-from cdr_plugin.parcel.baseline import Author, Baseline, write_baseline, write_blob_part, write_facts_part
+from cdr_plugin.parcel.baseline import Baseline, write_baseline, write_blob_part, write_facts_part
 from cdr_plugin.parcel.limits import MAX_BASELINE_BLOBS, MAX_BASELINE_PART_BYTES
 from cdr_plugin.parcel.naming import (
     Answer,
@@ -23,6 +23,7 @@ from cdr_plugin.parcel.naming import (
     parse_name,
     part_name,
 )
+from cdr_plugin.parcel.sealed import Author
 
 _FACTS_BYTES = MAX_BASELINE_PART_BYTES - 1
 """One byte says whether they are compressed."""

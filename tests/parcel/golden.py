@@ -18,7 +18,7 @@ from cdr_plugin.identity.ticket import Ticket, TierKey, request_enrolment, write
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.versions import SnapshotSummary
 from cdr_plugin.parcel.attestation import Attestation, SignedAttestation, sign_attestation
-from cdr_plugin.parcel.baseline import Addressee, Author, Baseline, write_baseline, write_blob_part, write_facts_part
+from cdr_plugin.parcel.baseline import Baseline, write_baseline, write_blob_part, write_facts_part
 from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.limits import CHUNK_BYTES
@@ -34,6 +34,7 @@ from cdr_plugin.parcel.receipt import (
     write_receipt,
 )
 from cdr_plugin.parcel.room import Room, write_plain_room, write_room
+from cdr_plugin.parcel.sealed import Addressee, Author
 from cdr_plugin.parcel.segment import Parcel, ParcelSecret
 from cdr_plugin.parcel.standing import PresentVersion, Standing, write_standing
 from cdr_plugin.parcel.tier_keys import TierKeys, write_tier_keys

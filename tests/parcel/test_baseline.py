@@ -15,8 +15,6 @@ from cdr_plugin.errors import AuthenticationError, FormatError, IntegrityError
 from cdr_plugin.model.blobs import BlobType
 from cdr_plugin.parcel import baseline as module
 from cdr_plugin.parcel.baseline import (
-    Addressee,
-    Author,
     Baseline,
     read_baseline,
     read_blob_part,
@@ -26,6 +24,7 @@ from cdr_plugin.parcel.baseline import (
     write_facts_part,
 )
 from cdr_plugin.parcel.limits import MAX_BASELINE_BLOBS, MAX_BASELINE_PART_BYTES, MAX_BASELINE_PARTS
+from cdr_plugin.parcel.sealed import Addressee, Author
 from tests.parcel.parties import CLIENT, CLIENT_SEALING, GROUP, OTHER_SEALING, STRANGER, TIER
 
 SERIES = b"s" * 16
