@@ -9,14 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from cdr_plugin.client.answer_reading import read_answer
 from cdr_plugin.client.room import free_files, remove_files
 from cdr_plugin.client.state import ClientState, SegmentRow, blob_key
 from cdr_plugin.client.states import SegmentEvent, SegmentState, VersionState
 from cdr_plugin.client.tier import OLDER_KEYS_UNTIL, RESEAL, ClientTier
-from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
+from cdr_plugin.client.tier_keys import tier_signer
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import IntegrityError, NotFoundError
-from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.parcel.naming import Answer, answer_name
 from cdr_plugin.parcel.receipt import ParcelReceipt, Receipt, RejectedSegment, VersionReceipt, read_receipt
@@ -35,30 +34,10 @@ _STATES = {
 def read_receipt_in(client: ClientTier, storage: Transport, folder: str, reporter: Reporter) -> Receipt | None:
     """The receipt in a storage, when it is newer than the last one that was acted on; else None."""
     name = answer_name(folder, Answer.RECEIPT)
-    try:
-        data = storage.get(name, 0, MAX_DOCUMENT_BYTES + 1)
-    except NotFoundError:
-        return None
-    try:
-        receipt = _open(client, data)
-    except FormerKeyError:
-        return None
-    except IntegrityError as error:
-        reporter.error(name, "receive", f"{error}; ignored")
+    receipt = read_answer(client, storage, name, read_receipt, tier_signer, reporter)
+    if receipt is None:
         return None
     return receipt if receipt.serial > int(client.state.get("receipt_serial") or b"0") else None
-
-
-def _open(client: ClientTier, data: bytes) -> Receipt:
-    ticket = client.ticket
-    return read_receipt(
-        data,
-        keys=client.identity.sealing_keys(ticket.group),
-        tier=tier_signer(client),
-        client=client.identity.signing.public,
-        group=ticket.group,
-        now_s=time.time(),
-    )
 
 
 def apply_receipt(client: ClientTier, receipt: Receipt, reporter: Reporter) -> None:

@@ -7,7 +7,6 @@ A cache of knowledge, never a condition: whatever this gets wrong, the top tier 
 from __future__ import annotations
 
 import os
-import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -16,15 +15,15 @@ from itertools import islice
 from pathlib import Path
 
 from cdr_plugin.archiver.catalog import catalog_blobs
+from cdr_plugin.client.answer_reading import newest_answer
 from cdr_plugin.client.known_blobs import KnownBlobs
 from cdr_plugin.client.state import ClientState, VersionRow, blob_key
 from cdr_plugin.client.states import VersionState
 from cdr_plugin.client.tier import ClientTier
-from cdr_plugin.client.tier_keys import FormerKeyError, top_signer
+from cdr_plugin.client.tier_keys import top_signer
 from cdr_plugin.contracts import Transport
-from cdr_plugin.errors import FormatError, IntegrityError, NotConvenientError, NotFoundError, RemoteError
+from cdr_plugin.errors import FormatError, NotConvenientError
 from cdr_plugin.files import TEMPORARY_PREFIX, exclusive, storage_error, sync_folder
-from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.parcel.limits import MAX_STANDING_VERSIONS
 from cdr_plugin.parcel.naming import Answer, answer_name
 from cdr_plugin.parcel.standing import PresentVersion, Standing, pack_versions, read_standing, unpack_versions
@@ -40,36 +39,10 @@ def read_standings(client: ClientTier, storages: Iterable[Transport], folder: st
 
     Behind the receipts, which say what is committed. A storage that fails does not matter here.
     """
-    found = []
-    for storage in storages:
-        try:
-            found.append(_read_in(client, storage, folder, reporter))
-        except RemoteError as error:
-            reporter.note(f"client {client.name}: {error}; its standing is read another time")
-    newest = max((standing for standing in found if standing is not None), key=lambda s: s.serial, default=None)
-    if newest is not None:
-        apply_standing(client, newest, reporter)
-
-
-def _read_in(client: ClientTier, storage: Transport, folder: str, reporter: Reporter) -> Standing | None:
-    """The standing in a storage, when it is newer than the last one that was acted on; else None."""
     name = answer_name(folder, Answer.STANDING)
-    ticket = client.ticket
-    try:
-        standing = read_standing(
-            storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
-            keys=client.identity.sealing_keys(ticket.group),
-            tier=top_signer(client),
-            client=client.identity.signing.public,
-            group=ticket.group,
-            now_s=time.time(),
-        )
-    except (NotFoundError, FormerKeyError):
-        return None
-    except IntegrityError as error:
-        reporter.error(name, "receive", f"{error}; ignored")
-        return None
-    return standing if standing.serial > int(client.state.get(_SERIAL) or b"0") else None
+    newest = newest_answer(client, storages, name, read_standing, top_signer, reporter, what="its standing is")
+    if newest is not None and newest.serial > int(client.state.get(_SERIAL) or b"0"):
+        apply_standing(client, newest, reporter)
 
 
 def apply_standing(client: ClientTier, standing: Standing, reporter: Reporter) -> None:
