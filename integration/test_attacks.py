@@ -726,7 +726,7 @@ def test_a_changed_byte_anywhere_in_a_version_record_makes_it_nobodys(chain: Cha
     other = SigningKey(os.urandom(32))
     forged.append(victim.sign(victim.record(tree), other))
     for change in (
-        {"client": other.public.fingerprint}, {"group": "h"}, {"format": 2}, {"number": 0}, {"previous": b"short"},
+        {"client": other.public.fingerprint}, {"group": "h"}, {"format": 0}, {"number": 0}, {"previous": b"short"},
         {"time": "yesterday"}, {"time": "2020-13-01T00:00:00Z"}, {"tree": b""}, {"uid": -1}, {"gid": 1 << 32},
         {"paths": [""]}, {"paths": "/a"}, {"tags": ["x" * 256]}, {"username": None}, {"number": 1 << 63},
     ):  # fmt: skip
