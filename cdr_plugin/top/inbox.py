@@ -23,14 +23,37 @@ MAX_ENROLMENT_BYTES = 64 * 1024
 """A request has about 3 KB; what is larger is none, and is not read."""
 
 
+MAX_LISTED = 100_000
+"""Segments of one sender in one listing: 75 MB in memory, 800 GB in an inbox; the first by name. A hostile one leaves
+millions, each empty; the rest is seen when these are taken."""
+
+
 @dataclass(slots=True)
 class Inbox:
-    """One listing of one inbox."""
+    """One listing of one inbox. ``cut_off``: the folders in which there is more than is listed."""
 
     transport: Transport
     segments_by_folder: dict[str, list[Arrival]] = field(default_factory=dict)
     heads: set[str] = field(default_factory=set)
     enrolments: list[tuple[str, EnrolmentName]] = field(default_factory=list)
+    cut_off: set[str] = field(default_factory=set)
+
+    def add_segment(self, folder: str, arrival: Arrival) -> None:
+        found = self.segments_by_folder.setdefault(folder, [])
+        found.append(arrival)
+        if len(found) >= 2 * MAX_LISTED:
+            self._cut(folder, found)
+
+    def end(self) -> None:
+        """All has been added."""
+        for folder, found in self.segments_by_folder.items():
+            if len(found) > MAX_LISTED:
+                self._cut(folder, found)
+
+    def _cut(self, folder: str, found: list[Arrival]) -> None:
+        found.sort(key=lambda arrival: arrival.name)
+        del found[MAX_LISTED:]
+        self.cut_off.add(folder)
 
     def segments(self, folder: str) -> list[Arrival]:
         return self.segments_by_folder.get(folder, [])
@@ -56,7 +79,7 @@ def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
             continue
         if isinstance(name, SegmentName):
             arrival = Arrival(info.name, name.parcel_id, name.index, ((transport, info.size),))
-            inbox.segments_by_folder.setdefault(name.folder, []).append(arrival)
+            inbox.add_segment(name.folder, arrival)
         elif isinstance(name, HeadName):
             inbox.heads.add(name.folder)
         elif isinstance(name, EnrolmentName):
@@ -64,6 +87,7 @@ def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
                 reporter.error(info.name, "receive", f"{info.size} bytes are no request to be known; left where it is")
                 continue
             inbox.enrolments.append((info.name, name))
+    inbox.end()
     return inbox
 
 

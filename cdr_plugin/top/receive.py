@@ -36,6 +36,7 @@ from cdr_plugin.top.tier import TopTier
 LOCK_S = 240.0
 """A pass ends at the next segment after this; then prune and check of others get their turn."""
 
+_ENDED_WITH = "pass_ended_with"
 _PASS = "pass"
 
 
@@ -64,7 +65,7 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
             admit_clients(top, listing, reporter)
     told = publish_keys(top, inboxes, listings)
     publish_policy(top, inboxes, listings)
-    work = list(_jobs(top, inboxes, listings, reporter))
+    work = _in_turn(top, list(_jobs(top, inboxes, listings, reporter)))
     if not work and not told and not top.state.get(_PASS) and not top.has_introductions():
         return False
     deadline_s = time.monotonic() + LOCK_S
@@ -75,9 +76,18 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
         top.passing_on(reporter, result) as onward,
     ):
         pass_ = Pass(top, repo, int(repository.chunker["max_size"]), inboxes, onward, reporter, result)
-        done = all(SenderPass(pass_, job, deadline_s).run() for job in work)
+        last = next((job for job in work if not SenderPass(pass_, job, deadline_s).run()), None)
         top.end_pass(pass_, repository.id, listings, {job.sender.fingerprint for job in work})
-        return not done and onward.has_room()
+        if last is not None:
+            top.state.put({_ENDED_WITH: last.sender.name})
+        return last is not None and onward.has_room()
+
+
+def _in_turn(top: TopTier, work: list[Work]) -> list[Work]:
+    """Those first who come behind the one with whom the last pass ended before its work was done: whoever sends
+    more than a pass takes delays the others by one pass, not for as long as it sends."""
+    ended_with = (top.state.get(_ENDED_WITH) or b"").decode()
+    return sorted(work, key=lambda job: job.sender.name <= ended_with)
 
 
 def call_for_a_pass(top: TopTier) -> None:
@@ -116,7 +126,8 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
         head = newest_head(top, inboxes, listings, client, reporter)
         below = below_of[client.fingerprint]
         in_order = ordered(arrivals, head, landed_order(top.landing, client.fingerprint))
-        job = Work(client, rows, homes_of(folder, inboxes, listings), head, in_order, below)
+        has_more = any(folder in listing.cut_off for listing in listings)
+        job = Work(client, rows, homes_of(folder, inboxes, listings), head, in_order, below, has_more)
         if job.arrivals or _must_answer(top, job) or _waits(top, client) or below:
             yield job
 

@@ -50,6 +50,8 @@ class Work:
     head: Head | None
     arrivals: list[Arrival]
     below: Sequence[Client] = ()
+    has_more: bool = False
+    """Not all that lies there of the sender is among the arrivals."""
 
 
 class SenderPass:
@@ -74,6 +76,7 @@ class SenderPass:
         self._deletable: list[Arrival] = []
         self._kept: list[Opened] = []
         self._since_checkpoint = 0
+        self._removed = 0
         self._first_subjects()
 
     def _first_subjects(self) -> None:
@@ -91,7 +94,8 @@ class SenderPass:
         return found
 
     def run(self) -> bool:
-        """Whether all was done before the lock's time was up, and while there was room for what is passed on."""
+        """Whether all was done before the lock's time was up, and while there was room for what is passed on. Where
+        not all was listed, it was not, as long as what was listed makes room for more."""
         fresh = self._without_replays(self._job.arrivals)
         todo = within(self._top, self._sender, fresh, self._inboxes, self._job.homes, self._reporter)
         with read_ahead(self._intake().events(todo)) as events:
@@ -108,7 +112,7 @@ class SenderPass:
         for subject in self._subjects.values():
             self._top.told_news(subject.client)
             subject.report()
-        return True
+        return not (self._job.has_more and self._removed)
 
     def _must_end(self) -> bool:
         return time.monotonic() > self._deadline_s or not self._pass.onward.has_room()
@@ -267,6 +271,7 @@ class SenderPass:
         self._write_answers(subjects, final=final)
         for arrival in self._deletable:
             self._inboxes.delete(arrival)
+        self._removed += len(self._deletable)
         self._deletable.clear()
         self._since_checkpoint = 0
 
@@ -292,7 +297,7 @@ class SenderPass:
     def _nothing_waits(self) -> bool:
         """Is what the sender put before now taken, or here in parts, or not there at all? What is left in an
         inbox, or lies in one that cannot be reached, may bring what seems to be missing."""
-        if self._inboxes.failures:
+        if self._inboxes.failures or self._job.has_more:
             return False
         kept = {opened.arrival for opened in self._kept}
         taken: dict[bytes, dict[int, tuple[bytes, str]]] = {}

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 from cdr_plugin.model.blobs import BlobType, Payload, blob_id
 from cdr_plugin.model.trees import encode_tree
+from cdr_plugin.parcel.builder import SegmentBuilder
 from cdr_plugin.parcel.receipt import VersionState
+from cdr_plugin.parcel.records import Preamble
+from cdr_plugin.parcel.version import chunker_id
+from cdr_plugin.top.inbox import Inboxes
+from cdr_plugin.top.receive import _one_pass
+from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.state import ClientRows
 from tests.support.chain import Chain, Recorder
 from tests.support.forger import Forger, check_repository, file_node, framed, plain
@@ -145,6 +153,60 @@ def test_answers_that_come_when_the_time_is_up_still_complete_their_version(
     client.put_segments([client.records(plain(b"late")), client.records(plain(b"later"))])
     assert chain.receive().versions_stored == 1
     assert client.version(1).state is VersionState.COMMITTED
+
+
+def test_who_sends_more_than_a_pass_takes_delays_the_others_by_one_pass(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of empty segments, by somebody whose turn is first."""
+    mallory, other = Forger(chain, "a-mallory"), Forger(chain, "other")
+    mallory.put_segments([mallory.records()] * 30)
+    other.send_files(a=b"1")
+    monkeypatch.setattr("cdr_plugin.top.receive.LOCK_S", -1.0)
+    taken = _passes_until(chain, lambda: other.version(1).state is VersionState.COMMITTED)
+    assert taken == 4  # it needs two, to take and to commit, when a pass is over after one segment
+    assert chain.receive().segments == 27
+    assert not list((chain.inbox / "clients" / mallory.folder).glob("*/*"))
+
+
+def test_of_a_flood_of_segments_only_so_many_are_listed_at_once(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdr_plugin.top.inbox.MAX_LISTED", 4)
+    mallory, other = Forger(chain, "a-mallory"), Forger(chain, "other")
+    mallory.put_segments([mallory.records()] * 30)
+    other.send_files(a=b"1")
+    assert chain.receive().segments == 31
+    assert other.version(1).state is VersionState.COMMITTED
+    assert mallory.receipt().parcels[0].taken == 30
+
+
+def test_a_version_of_more_segments_than_are_listed_at_once_is_committed(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of its payloads spans three of them."""
+    monkeypatch.setattr("cdr_plugin.top.inbox.MAX_LISTED", 4)
+    client = Forger(chain)
+    contents = [os.urandom(size) for size in (*[4100] * 8, 9000)]
+    tree = encode_tree([file_node(f"f{at}", data) for at, data in enumerate(contents)])
+    chunker = chunker_id(client.tier.ticket.chunker)
+    builder = SegmentBuilder(Preamble(1, client.key.public.fingerprint, chunker, "x"), 4096)
+    plaintexts = [bytes(full) for data in contents for full in builder.add_payload(plain(data))]
+    plaintexts += [bytes(full) for full in builder.add_payload(plain(tree, TREE))]
+    plaintexts += [bytes(full) for full in builder.add_version(client.sign(client.record(tree)))]
+    client.put_segments([*plaintexts, bytes(builder.finish() or b"")])
+    assert chain.receive().versions_stored == 1
+    check_repository(chain)
+
+
+def _passes_until(chain: Chain, reached: Callable[[], bool]) -> int:
+    """How many passes it takes, each as if it were the only one of its run."""
+    result = ReceiveResult()
+    with Inboxes(chain.top.plugins, chain.top.inboxes, Recorder(), chain.top.view) as inboxes:
+        for count in range(1, 30):
+            assert _one_pass(chain.top, inboxes, Recorder(), result)
+            with suppress(StopIteration):
+                if reached():
+                    return count
+    raise AssertionError("never")
 
 
 def test_records_of_versions_are_held_only_while_they_wait_and_only_so_many(
