@@ -79,12 +79,7 @@ def send(
     before each: when it says no, the rest waits, and the result says for what.
     """
     with Sender(client, reporter, sent) as sender:
-        sender.begin()
-        while (verdict := may_go_on()).convenient and sender.send_next():
-            pass
-        result = sender.end()
-        result.waiting_for = (sender.held_up_by or verdict.reason) if result.segments_waiting else ""
-        return result
+        return sender.run(may_go_on)
 
 
 def retry(client: ClientTier) -> int:
@@ -164,6 +159,15 @@ class Sender:
     @property
     def _storage(self) -> Transport:
         return self._first[1]
+
+    def run(self, may_go_on: Callable[[], Verdict]) -> SendResult:
+        """The whole session, as far as ``may_go_on`` lets it."""
+        self.begin()
+        while (verdict := may_go_on()).convenient and self.send_next():
+            pass
+        result = self.end()
+        result.waiting_for = (self.held_up_by or verdict.reason) if result.segments_waiting else ""
+        return result
 
     def begin(self) -> None:
         """Take in what was answered, and put what it asks for in front of the queue."""

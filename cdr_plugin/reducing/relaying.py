@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
-from cdr_plugin.client.tier_keys import FormerKeyError, tier_signer
+from cdr_plugin.client.answer_reading import read_answer
+from cdr_plugin.client.tier_keys import tier_signer
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError
 from cdr_plugin.files import exclusive
@@ -37,29 +39,15 @@ def take_relayed(tier: ReducingTier, uplink: Uplink, storages: Iterable[Transpor
     places = list(storages)
     for client in tier.register.clients(tier.group):
         if client.kind is SenderKind.CLIENT:
-            found = [_read(tier, uplink, client, place, reporter) for place in places]
+            found = [_read(uplink, client, place, reporter) for place in places]
             newest = max((receipt for receipt in found if receipt), key=lambda r: r.serial, default=None)
             if newest is not None and newest.serial > uplink.state.relayed_serial(client.fingerprint):
                 uplink.state.take_relayed(client.fingerprint, newest)
 
 
-def _read(tier: ReducingTier, uplink: Uplink, client: Client, storage: Transport, reporter: Reporter) -> Receipt | None:
-    name = answer_name(folder_id(client.key, tier.group), Answer.RECEIPT)
-    try:
-        return read_receipt(
-            storage.get(name, 0, MAX_DOCUMENT_BYTES + 1),
-            keys=tier.identity.sealing_keys(tier.group),
-            tier=tier_signer(uplink),
-            client=tier.identity.signing.public,
-            group=tier.group,
-            now_s=time.time(),
-            about=client.fingerprint,
-        )
-    except (NotFoundError, FormerKeyError):
-        return None
-    except IntegrityError as error:
-        reporter.error(name, "receive", f"{error}; ignored")
-        return None
+def _read(uplink: Uplink, client: Client, storage: Transport, reporter: Reporter) -> Receipt | None:
+    name = answer_name(folder_id(client.key, uplink.ticket.group), Answer.RECEIPT)
+    return read_answer(uplink, storage, name, partial(read_receipt, about=client.fingerprint), tier_signer, reporter)
 
 
 def take_digest(tier: ReducingTier, uplink: Uplink, storage: Transport, reporter: Reporter) -> None:

@@ -72,25 +72,14 @@ def send(
     failures: list[RemoteError] = []
     for uplink in tier.uplinks:
         try:
-            total.add(_send_one(tier, uplink, reporter, sent, may_go_on))
+            with UplinkSender(tier, uplink, reporter, sent) as sender:
+                total.add(sender.run(may_go_on))
         except RemoteError as error:
             failures.append(error)
     tell_news(tier, reporter)
     if failures:
         raise failures[0]
     return total
-
-
-def _send_one(
-    tier: ReducingTier, uplink: Uplink, reporter: Reporter, sent: Sent, may_go_on: Callable[[], Verdict]
-) -> SendResult:
-    with UplinkSender(tier, uplink, reporter, sent) as sender:
-        sender.begin()
-        while (verdict := may_go_on()).convenient and sender.send_next():
-            pass
-        result = sender.end()
-    result.waiting_for = (sender.held_up_by or verdict.reason) if result.segments_waiting else ""
-    return result
 
 
 def waiting(tier: ReducingTier) -> tuple[int, int]:
