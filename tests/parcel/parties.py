@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from cdr_plugin.identity.keys import KemSuite, SealingKey, SigningKey, VerifyKey
 from cdr_plugin.model.blobs import BlobType, Payload, blob_id
@@ -20,6 +21,37 @@ OTHER_SEALING = SealingKey(KemSuite.X25519, b"\x05" * 32)
 CLIENT_SEALING = SealingKey(KemSuite.X25519, b"\x06" * 32)
 CHUNKER = chunker_id({"name": "rabin", "polynomial": "0x3DA3358B4DC173"})
 PREAMBLE = Preamble(7, CLIENT.public.fingerprint, CHUNKER, "cdr 0.1.0")
+
+
+NOT_FOR_THIS_READER: list[dict[str, Any]] = [
+    {"keys": [OTHER_SEALING]},
+    {"tier": STRANGER.public},
+    {"client": STRANGER.public},
+    {"group": "sales"},
+    {"now_s": 100},
+    {"lowest_serial": 10},
+]
+"""What makes of ``reader_of_an_answer`` somebody else, or one who knows a newer answer."""
+
+
+def reader_of_an_answer(**change: Any) -> dict[str, Any]:
+    """The client of an answer of serial 9 that expires at 99."""
+    return {
+        "keys": [CLIENT_SEALING],
+        "tier": TIER.public,
+        "client": CLIENT.public,
+        "group": GROUP,
+        "now_s": 50,
+        "lowest_serial": 9,
+    } | change
+
+
+def with_a_flipped_byte(data: bytes) -> Iterator[bytes]:
+    """Once for each byte of ``data``."""
+    for position in range(len(data)):
+        bad = bytearray(data)
+        bad[position] ^= 1
+        yield bytes(bad)
 
 
 def anybody(key: VerifyKey) -> None:

@@ -45,7 +45,16 @@ from cdr_plugin.parcel.receipt import (
     write_receipt,
 )
 from cdr_plugin.parcel.standing import PresentVersion, Standing, read_standing, write_standing
-from tests.parcel.parties import CLIENT, CLIENT_SEALING, GROUP, OTHER_SEALING, STRANGER, TIER
+from tests.parcel.parties import (
+    CLIENT,
+    CLIENT_SEALING,
+    GROUP,
+    NOT_FOR_THIS_READER,
+    STRANGER,
+    TIER,
+    reader_of_an_answer,
+    with_a_flipped_byte,
+)
 
 FOLDER = folder_id(CLIENT.public, GROUP)
 
@@ -162,15 +171,7 @@ def written(receipt: Receipt = RECEIPT) -> bytes:
 
 
 def read(data: bytes, **change: Any) -> Receipt:
-    fields: dict[str, Any] = {
-        "keys": [CLIENT_SEALING],
-        "tier": TIER.public,
-        "client": CLIENT.public,
-        "group": GROUP,
-        "now_s": 50,
-        "lowest_serial": 9,
-    } | change
-    return read_receipt(data, **fields)
+    return read_receipt(data, **reader_of_an_answer(**change))
 
 
 def test_a_receipt_comes_back_to_its_client() -> None:
@@ -178,29 +179,16 @@ def test_a_receipt_comes_back_to_its_client() -> None:
     assert read(written(Receipt(9))) == replace(Receipt(9), missing=[])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"keys": [OTHER_SEALING]},
-        {"tier": STRANGER.public},
-        {"client": STRANGER.public},
-        {"group": "sales"},
-        {"now_s": 100},
-        {"lowest_serial": 10},
-    ],
-)
+@pytest.mark.parametrize("change", NOT_FOR_THIS_READER)
 def test_a_receipt_for_somebody_else_or_from_before_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(AuthenticationError, match="receipt"):
         read(written(), **change)
 
 
 def test_every_flipped_byte_of_a_receipt_is_refused() -> None:
-    data = written()
-    for position in range(len(data)):
-        bad = bytearray(data)
-        bad[position] ^= 1
+    for bad in with_a_flipped_byte(written()):
         with pytest.raises(IntegrityError):
-            read(bytes(bad))
+            read(bad)
 
 
 def test_the_largest_receipt_without_rejections_fits_a_document() -> None:
@@ -242,15 +230,7 @@ def said(standing: Standing = STANDING) -> bytes:
 
 
 def heard(data: bytes, **change: Any) -> Standing:
-    fields: dict[str, Any] = {
-        "keys": [CLIENT_SEALING],
-        "tier": TIER.public,
-        "client": CLIENT.public,
-        "group": GROUP,
-        "now_s": 50,
-        "lowest_serial": 9,
-    } | change
-    return read_standing(data, **fields)
+    return read_standing(data, **reader_of_an_answer(**change))
 
 
 @pytest.mark.parametrize("standing", [STANDING, Standing(9, ""), replace(STANDING, versions=VERSIONS)])
@@ -263,17 +243,7 @@ def test_standings_that_say_the_same_have_the_same_body_whatever_their_serial() 
     assert STANDING.body() != replace(STANDING, versions=VERSIONS[:2]).body()
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"keys": [OTHER_SEALING]},
-        {"tier": STRANGER.public},
-        {"client": STRANGER.public},
-        {"group": "sales"},
-        {"now_s": 100},
-        {"lowest_serial": 10},
-    ],
-)
+@pytest.mark.parametrize("change", NOT_FOR_THIS_READER)
 def test_a_standing_for_somebody_else_or_from_before_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(AuthenticationError, match="standing"):
         heard(said(), **change)
@@ -287,12 +257,9 @@ def test_a_receipt_is_no_standing_and_a_standing_no_receipt() -> None:
 
 
 def test_every_flipped_byte_of_a_standing_is_refused() -> None:
-    data = said()
-    for position in range(len(data)):
-        bad = bytearray(data)
-        bad[position] ^= 1
+    for bad in with_a_flipped_byte(said()):
         with pytest.raises(IntegrityError):
-            heard(bytes(bad))
+            heard(bad)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,15 @@ from cdr_plugin.parcel.limits import MAX_VERIFIED_VERSIONS
 from cdr_plugin.parcel.standing import Standing, write_standing
 from cdr_plugin.parcel.verified import Verified, read_verified, write_verified
 from cdr_plugin.parcel.verified_list import VerifiedVersion, pack_verified, unpack_verified
-from tests.parcel.parties import CLIENT, CLIENT_SEALING, GROUP, OTHER_SEALING, STRANGER, TIER
+from tests.parcel.parties import (
+    CLIENT,
+    CLIENT_SEALING,
+    GROUP,
+    NOT_FOR_THIS_READER,
+    TIER,
+    reader_of_an_answer,
+    with_a_flipped_byte,
+)
 
 VERSIONS = tuple(VerifiedVersion(n, bytes((n % 251,)) * 32, 1_700_000_000 + n) for n in range(1, 1002))
 VERIFIED = Verified(9, VERSIONS[:3])
@@ -27,15 +35,7 @@ def said(verified: Verified = VERIFIED) -> bytes:
 
 
 def heard(data: bytes, **change: Any) -> Verified:
-    fields: dict[str, Any] = {
-        "keys": [CLIENT_SEALING],
-        "tier": TIER.public,
-        "client": CLIENT.public,
-        "group": GROUP,
-        "now_s": 50,
-        "lowest_serial": 9,
-    } | change
-    return read_verified(data, **fields)
+    return read_verified(data, **reader_of_an_answer(**change))
 
 
 @pytest.mark.parametrize("verified", [VERIFIED, Verified(9), Verified(9, VERSIONS[:MAX_VERIFIED_VERSIONS])])
@@ -43,17 +43,7 @@ def test_it_comes_back_to_its_client(verified: Verified) -> None:
     assert heard(said(verified)) == verified
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"keys": [OTHER_SEALING]},
-        {"tier": STRANGER.public},
-        {"client": STRANGER.public},
-        {"group": "sales"},
-        {"now_s": 100},
-        {"lowest_serial": 10},
-    ],
-)
+@pytest.mark.parametrize("change", NOT_FOR_THIS_READER)
 def test_for_somebody_else_or_from_before_it_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(AuthenticationError, match="verified"):
         heard(said(), **change)
@@ -65,12 +55,9 @@ def test_a_standing_does_not_pass_for_it() -> None:
 
 
 def test_every_flipped_byte_is_refused() -> None:
-    data = said()
-    for position in range(len(data)):
-        bad = bytearray(data)
-        bad[position] ^= 1
+    for bad in with_a_flipped_byte(said()):
         with pytest.raises(IntegrityError):
-            heard(bytes(bad))
+            heard(bad)
 
 
 def test_more_than_the_limit_is_not_written() -> None:
