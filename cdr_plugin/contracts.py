@@ -83,13 +83,13 @@ class Base:
     """A blob of an older content, which the receiver holds verified, and what is known of it here.
 
     ``length`` in plain bytes; ``memory``: what ``Encoder.remember`` gave for it, empty when nothing is
-    kept; ``data``: its plaintext, None where it is not kept.
+    kept; ``has_data``: its plaintext is kept as well.
     """
 
     id: BlobId
     length: int
     memory: bytes = b""
-    data: bytes | None = None
+    has_data: bool = False
 
 
 class OldContent(ABC):
@@ -102,7 +102,12 @@ class OldContent(ABC):
     @abstractmethod
     def base(self, position: int) -> Base | None:
         """The blob at ``position``, from 0; None where it must not serve as a base, or nothing is known of
-        it. Reads what is kept: ask once, in ascending order where possible."""
+        it. Reads its memory: ask seldom, in ascending order where possible."""
+
+    @abstractmethod
+    def data(self, position: int) -> bytes | None:
+        """The plaintext of the blob at ``position``, verified; None where it is not kept, or damaged. Reads and
+        decodes it: ask for what is needed."""
 
 
 class Differ(ABC):

@@ -31,5 +31,12 @@ class KnownContent(OldContent):
         self._ids = ids
 
     def base(self, position: int) -> Base | None:
-        id_ = BlobId(self._ids[_ID * position : _ID * position + _ID])
+        id_ = self._id(position)
         return self._baseline.base(self.type, id_, self._label) if self._is_base(self.type, id_) else None
+
+    def data(self, position: int) -> bytes | None:
+        id_ = self._id(position)
+        return self._baseline.get(self.type, id_) if self._is_base(self.type, id_) else None
+
+    def _id(self, position: int) -> BlobId:
+        return BlobId(self._ids[_ID * position : _ID * position + _ID])

@@ -45,16 +45,16 @@ class Baseline:
 
     def base(self, type_: BlobType, id_: BlobId, label: str) -> Base | None:
         """What the method of this label may know of a blob; None when nothing is kept of it."""
-        memory, data, length = b"", None, -1
+        memory, has_data, length = b"", False, -1
         for table in self._tables:
-            for entry in table.find(type_, id_):
+            for entry in table.find(type_, id_, without_content=True):
                 length = entry.length
                 if entry.kept is Kept.MEMORY and entry.label == label:
                     memory = memory or entry.data
-                elif entry.kept is Kept.CONTENT and data is None:
-                    data = self._decoded(type_, id_, entry)
-            if memory or data is not None:
-                return Base(id_, length, memory, data)
+                elif entry.kept is Kept.CONTENT:
+                    has_data = True
+            if memory or has_data:
+                return Base(id_, length, memory, has_data)
         return None
 
     def length(self, type_: BlobType, id_: BlobId) -> int | None:

@@ -157,13 +157,14 @@ class Table:
         self._map.close()
         self._file.close()
 
-    def find(self, type_: BlobType, id_: BlobId) -> Iterator[Entry]:
-        """What is kept of a blob; entries that are damaged are left out."""
+    def find(self, type_: BlobType, id_: BlobId, *, without_content: bool = False) -> Iterator[Entry]:
+        """What is kept of a blob; entries that are damaged are left out. ``without_content``: contents are not
+        read, nor is it known whether they are damaged; their entries have no data."""
         key, prefix = id_[:KEY_BYTES], id_[:_PREFIX_BYTES]
         at = bisect_left(range(self.entries), prefix, key=self._prefix)
         while at < self.entries and self._prefix(at) == prefix:
             place = self._index_at + at * _PLACE.size + _PREFIX_BYTES
-            entry = self._read(int.from_bytes(self._map[place : place + 6], "big"))
+            entry = self._read(int.from_bytes(self._map[place : place + 6], "big"), without_content)
             if entry is not None and (entry.key, entry.type) == (key, type_):
                 yield entry
             at += 1
@@ -178,14 +179,17 @@ class Table:
         at = self._index_at + position * _PLACE.size
         return self._map[at : at + _PREFIX_BYTES]
 
-    def _read(self, at: int) -> Entry | None:
+    def _read(self, at: int, without_content: bool) -> Entry | None:
         """None where it is damaged. Not through the map, whose pages would count as our memory."""
         data = os.pread(self._file.fileno(), _READ_BYTES, at)
         if len(data) < _ENTRY.size:
             return None
-        end = _ENTRY.size + _ENTRY.unpack_from(data)[4]
+        key, kind, label, length, size, _ = _ENTRY.unpack_from(data)
+        end = _ENTRY.size + size
         if at + end > self._index_at:
             return None
+        if without_content and kind >> 1 == Kept.CONTENT and label < len(self.labels):
+            return Entry(key, BlobType(kind & 1), Kept.CONTENT, self.labels[label], length, b"")
         if end > len(data):
             data += os.pread(self._file.fileno(), end - len(data), at + len(data))
         return _entry(data[: _ENTRY.size], data[_ENTRY.size : end], self.labels)

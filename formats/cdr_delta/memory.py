@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -65,15 +66,19 @@ class Memories:
         header = _HEADER.pack(_LAYOUT, self.block_size.bit_length() - 1, phase, self._check)
         return header + self.signer.sign(blob, phase)
 
-    def read(self, base: Base, offset: int) -> Signature:
-        """What is known of a base at ``offset`` in the old content, from its memory or else its bytes."""
-        signature = self._parse(base)
-        if signature.values or base.data is None or len(base.data) != base.length:
+    def read(self, base: Base, offset: int, data: Callable[[], bytes | None]) -> Signature:
+        """What is known of a base at ``offset`` in the old content, from its memory or else its ``data``."""
+        signature = self.parse(base)
+        if signature.values or not base.has_data:
             return signature
+        found = data()
+        if found is None or len(found) != base.length:
+            return UNKNOWN
         phase = offset % self.block_size
-        return Signature(phase, self.signer.sign(base.data, phase))
+        return Signature(phase, self.signer.sign(found, phase))
 
-    def _parse(self, base: Base) -> Signature:
+    def parse(self, base: Base) -> Signature:
+        """What the memory of a base says."""
         if len(base.memory) < _HEADER.size:
             return UNKNOWN
         layout, bits, phase, check = _HEADER.unpack_from(base.memory)

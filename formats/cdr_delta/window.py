@@ -107,14 +107,13 @@ class Window:
 
     def data(self, blob: OldBlob) -> bytes | None:
         """The bytes of an old blob, where they are kept."""
-        if not blob.has_data:
-            return None
-        data = self._data.get(blob.position)
-        if data is None:
-            base = self._old.base(blob.position)
-            data = base.data if base is not None and base.id == blob.id else None
-            if data is not None:
-                self._data.put(blob.position, data)
+        data = self._read_data(blob.position) if blob.has_data else None
+        return data if data is not None and len(data) == blob.length else None
+
+    def _read_data(self, position: int) -> bytes | None:
+        data = self._data.get(position)
+        if data is None and (data := self._old.data(position)) is not None:
+            self._data.put(position, data)
         return data
 
     def _advance(self, end: int) -> View:
@@ -146,18 +145,15 @@ class Window:
         self._next += 1
         if base is None or base.length < 1:
             return None
-        if base.data is not None:
-            self._data.put(position, base.data)
-        return self._append(position, base)
-
-    def _append(self, position: int, base: Base) -> OldBlob:
-        phase, values = self._memories.read(base, self._end)
-        has_data = base.data is not None and len(base.data) == base.length
-        blob = OldBlob(position, base.id, self._end, base.length, phase, values, has_data)
+        blob = self._old_blob(position, base, self._end)
         self._blobs.append(blob)
         self._weight += blob.weight
         self._end = blob.end
         return blob
+
+    def _old_blob(self, position: int, base: Base, start: int) -> OldBlob:
+        phase, values = self._memories.read(base, start, lambda: self._read_data(position))
+        return OldBlob(position, base.id, start, base.length, phase, values, base.has_data)
 
 
 class _Kept:

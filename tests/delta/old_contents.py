@@ -16,18 +16,35 @@ METHOD = DeltaMethod()
 KEY = bytes(range(32))
 
 
+@dataclass(frozen=True)
+class Held:
+    """A blob that the receiver holds; ``data`` where its bytes are kept here too."""
+
+    id: BlobId
+    length: int
+    memory: bytes = b""
+    data: bytes | None = None
+
+
 class Bases(OldContent):
     """Counts what is asked for."""
 
-    def __init__(self, bases: Sequence[Base | None], type_: BlobType = BlobType.DATA) -> None:
+    def __init__(self, held: Sequence[Held | None], type_: BlobType = BlobType.DATA) -> None:
         self.type = type_
-        self.count = len(bases)
+        self.count = len(held)
         self.asked: list[int] = []
-        self._bases = bases
+        self.read: list[int] = []
+        self._held = held
 
     def base(self, position: int) -> Base | None:
         self.asked.append(position)
-        return self._bases[position]
+        held = self._held[position]
+        return held and Base(held.id, held.length, held.memory, held.data is not None)
+
+    def data(self, position: int) -> bytes | None:
+        self.read.append(position)
+        held = self._held[position]
+        return held and held.data
 
 
 @dataclass
@@ -35,7 +52,7 @@ class Content:
     """An old content in blobs, as one side remembers it and the other holds it."""
 
     blobs: list[bytes]
-    bases: list[Base | None]
+    bases: list[Held | None]
 
     def fetch(self, type_: BlobType, id_: BlobId) -> bytes:
         for blob in self.blobs:
@@ -43,7 +60,7 @@ class Content:
                 return blob
         raise NotFoundError(f"no blob {id_.hex()}")
 
-    def without_data(self) -> list[Base | None]:
+    def without_data(self) -> list[Held | None]:
         return [base and replace(base, data=None) for base in self.bases]
 
 
@@ -67,11 +84,11 @@ def cut(content: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 def remembered(blobs: Sequence[bytes], block_size: int = 512, with_data: bool = False) -> Content:
     made = encoder(block_size)
-    bases: list[Base | None] = []
+    bases: list[Held | None] = []
     at = 0
     for blob in blobs:
         data = blob if with_data else None
-        bases.append(Base(blob_id(blob), len(blob), made.remember(blob, at), data))
+        bases.append(Held(blob_id(blob), len(blob), made.remember(blob, at), data))
         at += len(blob)
     return Content(list(blobs), bases)
 
