@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ._kernel import (
         BlobTable,
         BlockIndex,
+        BlockSample,
         BlockSigner,
         Chunker,
         make_files,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 else:
     BlobTable = _chosen.BlobTable
     BlockIndex = _chosen.BlockIndex
+    BlockSample = _chosen.BlockSample
     BlockSigner = _chosen.BlockSigner
     Chunker = _chosen.Chunker
     scan_directory = _chosen.scan_directory
@@ -87,6 +89,7 @@ __all__ = [
     "BlobRow",
     "BlobTable",
     "BlockIndex",
+    "BlockSample",
     "BlockSigner",
     "Chunker",
     "StatRecord",

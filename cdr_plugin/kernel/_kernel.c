@@ -1020,6 +1020,14 @@ static PyMethodDef module_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+int add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int failed = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
+    Py_XDECREF(type);
+    return failed;
+}
+
 /* A plain scan that misses the test vector means a broken build: better no C kernel than wrong cuts.
  * Lanes that miss it are merely not used. Both tests together take about 60 microseconds. */
 static int module_exec(PyObject *module)
@@ -1029,14 +1037,9 @@ static int module_exec(PyObject *module)
         return -1;
     }
     scan_in_use = passes_test(scan_lanes) ? scan_lanes : scan_plain;
-    PyObject *type = PyType_FromModuleAndSpec(module, &Chunker_spec, NULL);
-    if (!type)
+    if (add_type(module, &Chunker_spec) < 0 || add_blob_table(module) < 0 || add_block_match(module) < 0)
         return -1;
-    int failed = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type);
-    if (failed || add_blob_table(module) < 0)
-        return -1;
-    return add_block_match(module);
+    return add_block_sample(module);
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
 @final
@@ -50,6 +50,13 @@ class BlockIndex:
     @property
     def nbytes(self) -> int: ...
     def match(self, blob: bytes | bytearray | memoryview, offset: int, /) -> bytes: ...
+
+@final
+class BlockSample:
+    def __new__(cls, signer: BlockSigner, blobs: Iterable[tuple[int, int, bytes]], most: int) -> BlockSample: ...
+    @property
+    def nbytes(self) -> int: ...
+    def find(self, blob: bytes | bytearray | memoryview, low: int, high: int, /) -> bytes: ...
 
 @final
 class Chunker:

@@ -678,10 +678,5 @@ static PyType_Spec BlobTable_spec = {
 
 int add_blob_table(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &BlobTable_spec, NULL);
-    if (!type)
-        return -1;
-    int failed = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type);
-    return failed;
+    return add_type(module, &BlobTable_spec);
 }

@@ -10,11 +10,11 @@
  *   6. Python: BlockSigner
  *   7. Python: BlockIndex
  */
-#include "block_hash.h"
+#include "blocks.h"
 
 #include <stdlib.h>
 
-enum { VALUE_BYTES = 8, COPY_BYTES = 16, MIN_SIZE = 512, MAX_SIZE = 65536 };
+enum { COPY_BYTES = 16, MIN_SIZE = 512, MAX_SIZE = 65536 };
 
 /* ---- 1. Hash tables of a point --------------------------------------------------------------- */
 
@@ -56,24 +56,6 @@ static void block_hash_init(struct block_hash *h, uint64_t point, uint32_t size)
 }
 
 /* ---- 2. Pieces ------------------------------------------------------------------------------- */
-
-/* How blocks of a grid cut a blob: part of a block, blocks, part of a block. */
-struct cut {
-    uint32_t head, full, tail;
-};
-
-static struct cut cut_blob(uint32_t size, uint32_t phase, uint32_t length)
-{
-    uint32_t head = phase ? size - phase : 0;
-    if (head > length)
-        head = length;
-    return (struct cut){.head = head, .full = (length - head) / size, .tail = (length - head) % size};
-}
-
-static inline uint32_t count_pieces(struct cut c)
-{
-    return (c.head > 0) + c.full + (c.tail > 0);
-}
 
 struct old_blob {
     uint64_t start;
@@ -151,12 +133,6 @@ static struct cursor cursor_at(const struct index *x, uint64_t old)
 enum { TAG_BITS = 11, MAX_BLOCKS = (1 << (32 - TAG_BITS)) - 2, FILTER_BITS_PER_BLOCK_LOG = 4 };
 
 #define NO_BLOCK UINT32_MAX
-
-/* Hashes of blocks such as zeros behind a single byte are small numbers. */
-static inline uint64_t mix(uint64_t value)
-{
-    return value * UINT64_C(0x9E3779B97F4A7C15);
-}
 
 static inline uint32_t tag_of(uint64_t mixed)
 {
@@ -423,11 +399,6 @@ static void match_blob(const struct index *x, const uint8_t *data, size_t length
 
 /* ---- 6. Python: BlockSigner ------------------------------------------------------------------ */
 
-typedef struct {
-    PyObject_HEAD
-    struct block_hash hash;
-} SignerObject;
-
 static PyObject *Signer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"point", "block_size", NULL};
@@ -455,8 +426,7 @@ static void sign_blob(const struct block_hash *h, const uint8_t *data, struct cu
     }
 }
 
-/* `data` as a blob: false with an exception set. */
-static bool parse_blob(PyObject *object, Py_buffer *data)
+bool parse_blob(PyObject *object, Py_buffer *data)
 {
     if (PyObject_GetBuffer(object, data, PyBUF_SIMPLE) < 0)
         return false;
@@ -523,6 +493,14 @@ static PyType_Spec Signer_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = Signer_slots,
 };
+
+const struct block_hash *hash_of_signer(PyObject *object)
+{
+    if (Py_TYPE(object)->tp_new == Signer_new)
+        return &((SignerObject *)object)->hash;
+    PyErr_SetString(PyExc_TypeError, "signer must be a BlockSigner");
+    return NULL;
+}
 
 /* ---- 7. Python: BlockIndex ------------------------------------------------------------------- */
 
@@ -592,15 +570,14 @@ static PyObject *Index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     PyObject *signer, *sequence;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:BlockIndex", keywords, &signer, &sequence))
         return NULL;
-    if (Py_TYPE(signer)->tp_new != Signer_new) {
-        PyErr_SetString(PyExc_TypeError, "signer must be a BlockSigner");
+    const struct block_hash *hash = hash_of_signer(signer);
+    if (!hash)
         return NULL;
-    }
     IndexObject *self = (IndexObject *)type->tp_alloc(type, 0);
     if (!self)
         return NULL;
     self->signer = Py_NewRef(signer);
-    self->index.hash = &((SignerObject *)signer)->hash;
+    self->index.hash = hash;
     self->rows = PySequence_Tuple(sequence);
     if (!self->rows || !fill_index(&self->index, self->rows))
         Py_CLEAR(self);
@@ -686,14 +663,6 @@ static PyType_Spec Index_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = Index_slots,
 };
-
-static int add_type(PyObject *module, PyType_Spec *spec)
-{
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
-    int failed = type ? PyModule_AddType(module, (PyTypeObject *)type) : -1;
-    Py_XDECREF(type);
-    return failed;
-}
 
 int add_block_match(PyObject *module)
 {

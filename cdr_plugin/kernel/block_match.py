@@ -50,7 +50,7 @@ class BlockSigner:
     def sign(self, data: _Buffer, phase: int, /) -> bytes:
         """The hash of each piece of a blob, 8 bytes each, little-endian."""
         check("phase", phase, 0, self._size - 1)
-        octets = _blob(data)
+        octets = blob_bytes(data)
         ends = [0, *self.piece_ends(len(octets), index(phase))]
         return b"".join(self.hash(octets[at:end]).to_bytes(8, "little") for at, end in pairwise(ends))
 
@@ -126,7 +126,7 @@ class BlockIndex:
         long as they are the same. Copies that continue each other are one.
         """
         check("offset", offset, 0, 2**63 - 1)
-        data = _blob(blob)
+        data = blob_bytes(blob)
         copies: list[list[int]] = []
         at = 0
         for piece_at, piece in list(self._unchanged(data, 0, len(data), index(offset))):
@@ -177,17 +177,20 @@ def _pieces_of_row(signer: BlockSigner, row: tuple[int, int, int, bytes], least:
         raise TypeError("a blob must be a tuple (start, length, phase, values)")
     start, length, phase, values = row
     check("start", start, least, 2**63 - 1)
+    return [_Piece(start + at, end - at, value) for at, end, value in pieces_of(signer, length, phase, values)]
+
+
+def pieces_of(signer: BlockSigner, length: int, phase: int, values: bytes) -> list[tuple[int, int, int]]:
+    """Beginning, end and hash of each piece of a blob of which ``values`` are known; ValueError."""
     check("length", length, 0, 2**32 - 1)
     check("phase", phase, 0, signer.block_size - 1)
-    ends = [0, *signer.piece_ends(length, phase)]
     if not values:
         return []
+    ends = [0, *signer.piece_ends(length, phase)]
     if len(values) != 8 * (len(ends) - 1):
         raise ValueError(f"a blob of {length} bytes does not have {len(values)} bytes of values")
-    return [
-        _Piece(start + at, end - at, value)
-        for (at, end), (value,) in zip(pairwise(ends), struct.iter_unpack("<Q", values), strict=True)
-    ]
+    hashes = struct.iter_unpack("<Q", values)
+    return [(at, end, value) for (at, end), (value,) in zip(pairwise(ends), hashes, strict=True)]
 
 
 def _whole_blocks(signer: BlockSigner, row: tuple[int, int, int, bytes]) -> int:
@@ -202,7 +205,8 @@ def _add_copy(copies: list[list[int]], new: int, length: int, old: int) -> None:
         copies.append([new, length, old])
 
 
-def _blob(data: _Buffer) -> bytes:
+def blob_bytes(data: _Buffer) -> bytes:
+    """Of a buffer that is a blob; ValueError."""
     octets = bytes(memoryview(data).cast("B"))
     if len(octets) >= 2**32:
         raise ValueError("a blob must be smaller than 4 GiB")

@@ -82,6 +82,10 @@ const char *name_string(PyObject *name);
 /* -1 with an exception set when it fails. */
 int add_blob_table(PyObject *module);
 int add_block_match(PyObject *module);
+int add_block_sample(PyObject *module);
+
+/* Makes a type of `spec` and adds it. */
+int add_type(PyObject *module, PyType_Spec *spec);
 
 PyObject *kernel_make_files(PyObject *module, PyObject *const *args, Py_ssize_t count);
 

@@ -12,6 +12,7 @@ from operator import length_hint
 from .arguments import check, check_bytes, check_name
 from .blob_table import BlobTable
 from .block_match import BlockIndex, BlockSigner
+from .block_sample import BlockSample
 from .file_making import make_files
 from .index_scan import scan_index
 from .polynomial import DEGREE, rolling_tables
@@ -20,6 +21,7 @@ from .records import NO_STAT, STAT_RECORD
 __all__ = [
     "BlobTable",
     "BlockIndex",
+    "BlockSample",
     "BlockSigner",
     "Chunker",
     "make_files",

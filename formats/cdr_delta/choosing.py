@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cdr_plugin.kernel import COPY_RECORD
 from cdr_plugin.model.blobs import BlobId, BlobType
 
 from .payload import MAX_BASES, MAX_COPIES, Copy, Plan
@@ -29,10 +28,12 @@ class _Part:
     length: int
 
 
-def plan_copies(view: View, found: bytes, type_: BlobType, size: int, offset: int, with_context: bool) -> Plan | None:
-    """The plan for a blob of ``size`` bytes; None where nothing is worth it. ``found``: packed copies of
-    ``BlockIndex.match``; ``with_context``: old bytes are at hand to compress literals with."""
-    parts = list(_split(view, COPY_RECORD.iter_unpack(found)))[:MAX_COPIES]
+def plan_copies(
+    view: View, found: Iterable[tuple[int, int, int]], type_: BlobType, size: int, offset: int, with_context: bool
+) -> Plan | None:
+    """The plan for a blob of ``size`` bytes; None where nothing is worth it. ``found``: copies as in ``COPY_RECORD``;
+    ``with_context``: old bytes are at hand to compress literals with."""
+    parts = list(_split(view, found))[:MAX_COPIES]
     opposite = list(_opposite(view, parts, size, offset)) if with_context else []
     chosen = _choose_bases(parts, opposite)
     if not chosen:

@@ -8,9 +8,11 @@ import zstandard
 
 from cdr_plugin.contracts import Differ, OldContent
 from cdr_plugin.errors import PayloadError
+from cdr_plugin.kernel import COPY_RECORD
 from cdr_plugin.model.blobs import Buffer
 
 from .choosing import plan_copies
+from .far import Far
 from .frames import compress_literals
 from .memory import Memories
 from .payload import MAX_BASES, Plan, split_by_base, write_plan
@@ -34,21 +36,21 @@ takes half a megabyte."""
 class DeltaDiffer(Differ):
     """Matching takes no locks; a view of the old content is made by one thread for all.
 
-    Memory: a window of the old content, at most ``WINDOW_BLOCKS`` blocks, 28 MB; 8 MiB of old bytes where they are
-    kept; and what zstd takes for a blob.
+    Memory: a window of the old content, at most ``WINDOW_BLOCKS`` blocks, 14 MB; 6 MB for a sample of the rest; 8 MiB
+    of old bytes where they are kept; and what zstd takes for a blob.
     """
 
     def __init__(self, old: OldContent, memories: Memories, level: int) -> None:
         self._type = old.type
         self._level = level
         self._window = Window(old, memories)
+        self._far = Far(old, memories, self._window)
 
     def encode(self, blob: Buffer, offset: int) -> Buffer | None:
         """A payload smaller than the blob's zstd frame, or None."""
         if not blob:
             return None
-        view = self._window.view(offset + len(blob))
-        plan = self._plan(view, blob, offset)
+        view, plan = self._plan(blob, offset)
         if plan is None:
             return None
         context = self._context(view, plan, len(blob)) if plan.has_context else b""
@@ -58,14 +60,17 @@ class DeltaDiffer(Differ):
         payload = bytes(write_plan(plan)) + compress_literals(literals, context, self._level)
         return payload if self._undercuts(len(payload), blob) else None
 
-    def _plan(self, view: View, blob: Buffer, offset: int) -> Plan | None:
+    def _plan(self, blob: Buffer, offset: int) -> tuple[View, Plan | None]:
+        """With the view that has its bases."""
+        view = self._window.view(offset + len(blob))
         whole = self._whole_context(view, len(blob))
         if whole is not None:
-            return whole
-        found = view.index.match(blob, offset)
-        near = [old.has_data for old in view.overlapping(offset, offset + len(blob))]
-        with_context = bool(near) and all(near)
-        return plan_copies(view, found, self._type, len(blob), offset, with_context)
+            return view, whole
+        near = list(COPY_RECORD.iter_unpack(view.index.match(blob, offset)))
+        view, found = self._far.search(view, blob, near)
+        opposite = [old.has_data for old in view.overlapping(offset, offset + len(blob))]
+        with_context = bool(opposite) and all(opposite)
+        return view, plan_copies(view, found, self._type, len(blob), offset, with_context)
 
     def _whole_context(self, view: View, length: int) -> Plan | None:
         """The plan to copy nothing, with all of the old content as context, if that is small."""

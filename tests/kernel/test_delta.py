@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import struct
+from collections.abc import Iterator
 from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -184,3 +187,110 @@ def test_other_arguments_are_refused(kernel: ModuleType) -> None:
 def test_the_index_takes_some_20_bytes_per_block_beside_the_values(compiled: ModuleType) -> None:
     blobs = rows(compiled, bytes(512 * 2**14), [], 512, [0])
     assert index_of(compiled, blobs).nbytes <= 20 * 2**14  # type: ignore[attr-defined]
+
+
+# --- samples of blocks ------------------------------------------------------------------------
+
+
+def sample_of(kernel: ModuleType, blobs: list[Row], most: int, size: int = 512) -> Any:
+    return kernel.BlockSample(kernel.BlockSigner(POINT, size), (row[1:] for row in blobs), most)
+
+
+def numbers(found: bytes) -> list[int]:
+    return [number for (number,) in struct.iter_unpack("<I", found)]
+
+
+def test_a_sample_names_the_blobs_that_have_blocks(kernel: ModuleType) -> None:
+    old = random.Random(6).randbytes(60_000)
+    sample = sample_of(kernel, rows(kernel, old, [20_000, 40_000], 512, [0]), 10_000)
+    found = numbers(sample.find(b"123" + old[25_000:] + old[:10_000], 0, 45_003))
+    assert found == sorted(found, key=[1, 2, 0].index)
+    assert set(found) == {0, 1, 2}
+    within = numbers(sample.find(b"123" + old[25_000:] + old[:10_000], 20_000, 30_000))
+    assert set(within) == {2}
+    assert sample.find(random.Random(7).randbytes(9000), 0, 9000) == b""
+
+
+def test_a_sample_has_no_blocks_of_zeros_and_no_parts_of_blocks(kernel: ModuleType) -> None:
+    sample = sample_of(kernel, rows(kernel, bytes(99_000), [], 512, [0]), 100)
+    assert sample.find(bytes(50_000), 0, 50_000) == b""
+    part = random.Random(8).randbytes(511)
+    assert sample_of(kernel, rows(kernel, part * 40, list(range(0, 40 * 511, 511)), 512, [1]), 99).find(
+        part * 2, 0, 1022
+    ) == b""
+
+
+@pytest.mark.parametrize("most", [8, 20, 64])
+def test_a_sample_of_few_is_an_even_one(kernel: ModuleType, most: int) -> None:
+    """All that is sampled stays findable however much follows, and each blob has its chance."""
+    old = random.Random(9).randbytes(512 * 800)
+    blobs = rows(kernel, old, list(range(0, len(old), 512 * 100)), 512, [0])
+    sample = sample_of(kernel, blobs, most)
+    found = numbers(sample.find(old, 0, len(old)))
+    assert most / 4 <= len(found) <= most
+    assert len(set(found)) >= min(most / 8, 8) / 2
+
+
+def test_the_table_of_a_sample_does_not_grow(compiled: ModuleType) -> None:
+    blob = rows(compiled, random.Random(10).randbytes(512 * 4096), [], 512, [0])[0]
+    assert sample_of(compiled, [blob], 100).nbytes < 5000
+    assert sample_of(compiled, [], 1 << 18).nbytes < 7_000_000
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    contents(),
+    st.lists(st.integers(0, 10_000), max_size=3),
+    st.sampled_from([1, 2, 5, 1000]),
+    st.sampled_from([512, 600]),
+    st.tuples(st.integers(0, 20_000), st.integers(0, 20_000)),
+)
+def test_both_kernels_sample_and_find_the_same(
+    pair: tuple[bytes, bytes], cuts: list[int], most: int, size: int, part: tuple[int, int]
+) -> None:
+    old, new = pair
+    low, high = sorted(min(at, len(new)) for at in part)
+    compiled = load("_kernel")
+    blobs = rows(compiled, old, cuts, size, [0, 0, 77])
+    found = [sample_of(kernel, blobs, most, size).find(new, low, high) for kernel in (compiled, reference)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("blobs", "most", "error"),
+    [
+        ([(512, 0, b"1234567")], 9, "a blob of 512 bytes does not have 7 bytes of values"),
+        ([(2**32, 0, b"")], 9, "length must be between 0 and"),
+        ([(512, 512, b"")], 9, "phase must be between 0 and 511"),
+        ([], 0, "most must be between 1 and"),
+        ([], 2**28 + 1, "most must be between 1 and"),
+    ],
+)
+def test_samples_refuse_rows_that_contradict_each_other(
+    kernel: ModuleType, blobs: list[tuple[int, int, bytes]], most: int, error: str
+) -> None:
+    with pytest.raises(ValueError, match=error):
+        kernel.BlockSample(kernel.BlockSigner(POINT, 512), blobs, most)
+
+
+def test_samples_refuse_other_arguments(kernel: ModuleType) -> None:
+    signer = kernel.BlockSigner(POINT, 512)
+    with pytest.raises(TypeError, match="signer must be a BlockSigner"):
+        kernel.BlockSample(None, [], 1)
+    for row in (None, (), (1, 0), [1, 0, b""], (1, 0, bytearray(8))):
+        with pytest.raises(TypeError, match="a blob must be a tuple"):
+            kernel.BlockSample(signer, [row], 1)
+    with pytest.raises(TypeError):
+        kernel.BlockSample(signer, 7, 1)
+
+    def failing() -> Iterator[tuple[int, int, bytes]]:
+        yield 0, 0, b""
+        raise KeyError("in the middle")
+
+    with pytest.raises(KeyError, match="in the middle"):
+        kernel.BlockSample(signer, failing(), 1)
+    sample = kernel.BlockSample(signer, [], 1)
+    with pytest.raises(ValueError, match="high must be between 3 and 5"):
+        sample.find(b"12345", 3, 2)
+    with pytest.raises(ValueError, match="low must be between 0 and 5"):
+        sample.find(b"12345", 6, 6)
