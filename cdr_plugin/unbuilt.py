@@ -74,7 +74,6 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),
     ("policy = 'inherit' of a tier without keys, or at the top", lambda t: t.policy != "own" and not _asks_above(t)),
-    ("policy = 'inherit' with forward.mode = 'all'", lambda t: t.policy != "own" and _replicates(t)),
 )
 
 
