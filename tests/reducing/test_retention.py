@@ -15,7 +15,7 @@ from cdr_plugin.plugins import installed
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.pins import is_pin
-from cdr_plugin.top.state import VersionState
+from cdr_plugin.top.state import ClientRows, VersionState
 from tests.reducing.worlds import branch_world, client, fill, reducing, top, write
 from tests.support.tiers import Tiers
 
@@ -67,14 +67,20 @@ def write_below(folder: Path, seed: int, size: int) -> None:
     write(folder / "large", seed, size)
 
 
-def test_what_came_of_a_version_that_was_never_whole_here_goes_when_it_is_settled_above(tmp_path: Path) -> None:
-    tiers = branch_world(tmp_path, ["a"])
+def never_whole(base: Path) -> Tiers:
+    """A second version lies in the inbox of a branch that has lost what the first one left there."""
+    tiers = branch_world(base, ["a"])
     tiers.backup("a")
     tiers.deliver(2)
     lose_what_is_retained(tiers)
-    write_below(tmp_path / "a" / "new", 7, 2 * MB)
+    write_below(base / "a" / "new", 7, 2 * MB)
     tiers.backup("a")
     tiers.send("a")
+    return tiers
+
+
+def test_what_came_of_a_version_that_was_never_whole_here_goes_when_it_is_settled_above(tmp_path: Path) -> None:
+    tiers = never_whole(tmp_path)
     for _ in range(2):  # it waits, and loses nothing
         tiers.receive("branch")
         assert (at_branch(tiers)[2], retained(tiers)) == (VersionState.PENDING, (0, 1))
@@ -89,6 +95,23 @@ def test_what_came_of_a_version_that_was_never_whole_here_goes_when_it_is_settle
     assert held_trees(tiers) == 0
     tiers.deliver(2)
     tiers.assert_settled("hq", {"g": ["a"]})
+
+
+def test_a_crash_between_pins_and_rows_is_made_good_by_the_next_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiers = never_whole(tmp_path)
+    for step, name in (("receive", "branch"), ("send", "branch"), ("receive", "hq"), ("send", "branch")):
+        getattr(tiers, step)(name)
+    with monkeypatch.context() as patch:
+        patch.delattr(ClientRows, "abandon")
+        with pytest.raises(AttributeError):
+            tiers.receive("branch")
+    assert retained(tiers) == (0, 0)
+    assert kept_bytes(tiers) > 2 * MB
+    tiers.receive("branch")
+    assert kept_bytes(tiers) < 100_000
+    assert held_trees(tiers) == 0
 
 
 def test_a_version_that_is_still_arriving_loses_nothing_when_one_before_it_is_settled(tmp_path: Path) -> None:
