@@ -5,11 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdr_plugin.config.places import same_place
 from cdr_plugin.errors import ConfigError
 from cdr_plugin.unbuilt import refuse_unbuilt
 
@@ -127,22 +125,17 @@ def is_reducing(tier: TierConfig, plugins: Plugins) -> bool:
 
 def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter: Reporter) -> Iterator[ReducingTier]:
     """One per group of an intermediate tier with reduction methods, as ``top_tiers``."""
+    from cdr_plugin.config.adopted import part_of
     from cdr_plugin.contracts import RepositoryOptions
     from cdr_plugin.reducing.tier import ReducingTier, retained_password
 
     if tier.receive is None or tier.forward is None:
         raise ConfigError(f"tier {tier.name}: an intermediate tier needs both 'receive' and 'forward'")
     refuse_unbuilt(tier)
-    groups = groups_of(config, tier)
-    if tier.policy == "inherit" and len(groups) > 1:
-        raise ConfigError(
-            f"tier {tier.name}: policy = 'inherit' of a tier that reduces for several groups is not carried out by "
-            "this version; remove it for now"
-        )
-    for group in groups:
-        own, folder = tier.groups.get(group), tier.state / group
+    for group in groups_of(config, tier):
+        own, folder, part = tier.groups.get(group), tier.state / group, part_of(tier, group).in_force
+        assert part.receive is not None
         password = partial(retained_password, tier.identity, group)
-        retain = own.retain if own is not None and own.retain is not None else tier.receive.retain
         yield ReducingTier(
             name=tier.name,
             group=group,
@@ -153,28 +146,30 @@ def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter:
             repository=str(folder / "retained"),
             options=RepositoryOptions(password=password, state=folder / "repository", reporter=reporter),
             plugins=plugins.limited(tier.receive.limit),
-            uplinks=list(_uplinks(tier, group, plugins)),
+            uplinks=list(_uplinks(part, group, plugins)),
             methods=tier.reduce.methods,
             method_settings=tier.reduce.settings,
-            retain_s=retain.for_s,
-            retain_bytes=retain.max_size,
+            retain_s=part.receive.retain.for_s,
+            retain_bytes=part.receive.retain.max_size,
         )
 
 
 def uplinks_of(tier: TierConfig, plugins: Plugins) -> Iterator[Uplink]:
     """The ways up of a tier that reduces, of every group that has been set up."""
+    from cdr_plugin.config.adopted import part_of
+
     for folder in sorted(tier.state.glob("*/retained")):
-        yield from _uplinks(tier, folder.parent.name, plugins)
+        group = folder.parent.name
+        yield from _uplinks(part_of(tier, group).in_force, group, plugins)
 
 
 def _uplinks(tier: TierConfig, group: str, plugins: Plugins) -> Iterator[Uplink]:
-    """One, or with ``forward.mode = "all"`` one for each storage: different hierarchies."""
+    """With ``forward.mode = "all"`` of different hierarchies. ``tier``: as it is for the group."""
+    from cdr_plugin.config.queues import ways_up
     from cdr_plugin.reducing.uplink import Uplink
 
     assert tier.forward is not None
-    urls, several = tier.forward.to, tier.forward.mode == "all" and len(tier.forward.to) > 1
-    for places in [urls[at : at + 1] for at in range(len(urls))] if several else [urls]:
-        name = f"up-{sha256(same_place(places[0]).encode()).hexdigest()[:8]}" if several else "up"
+    for name, places in ways_up(tier.forward):
         folder = tier.state / group / name
         yield Uplink(
             name=tier.name,
@@ -188,7 +183,6 @@ def _uplinks(tier: TierConfig, group: str, plugins: Plugins) -> Iterator[Uplink]
             group=group,
             spool_limit=tier.spool.max_size,
             inherits=tier.policy == "inherit",
-            policy_folder=tier.state,
         )
 
 

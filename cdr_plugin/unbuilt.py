@@ -46,6 +46,10 @@ def _moves(tier: TierConfig) -> bool:
     return bool(tier.receive and tier.forward and not _reduces(tier))
 
 
+def _waits_for_above(tier: TierConfig) -> bool:
+    return tier.forward is not None and "above" in tier.forward.when
+
+
 def _is_two(tier: TierConfig) -> bool:
     return bool(tier.receive and tier.source and "commonality" in tier.reduce.methods)
 
@@ -66,10 +70,10 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("group.NAME.limit of a tier that stores nothing", lambda t: not t.store and _any_group(t, "limit")),
     ("group.NAME.retain of a tier that keeps nothing", lambda t: not _reduces(t) and _any_group(t, "retain")),
     ("group.NAME.quota of a tier that stores nothing", lambda t: not t.store and _any_group(t, "quota")),
+    ("forward.when with 'above' of a tier without keys", lambda t: _moves(t) and not t.source and _waits_for_above(t)),
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),
     ("policy = 'inherit' of a tier without keys, or at the top", lambda t: t.policy != "own" and not _asks_above(t)),
-    ("policy = 'inherit' with forward.mode = 'all'", lambda t: t.policy != "own" and _replicates(t)),
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cdr_plugin.agent.surroundings import stamp
 from cdr_plugin.config import Config, TierConfig
-from cdr_plugin.config.adopted import adopted_file
+from cdr_plugin.config.adopted import policy_files
 from cdr_plugin.config.load import find_config, parse_config, read_text
 from cdr_plugin.errors import NotEnrolledError
 from cdr_plugin.unbuilt import refuse_unbuilt
@@ -51,5 +51,5 @@ def load(path: Path | None, names: Sequence[str]) -> InForce:
 
 
 def _stamp(file: Path, config: Config) -> tuple[int, ...]:
-    adopted = (adopted_file(tier.state) for tier in config.tiers.values() if tier.policy == "inherit")
+    adopted = (path for tier in config.tiers.values() for path in policy_files(tier))
     return tuple(part for path in (file, *adopted) for part in (0, *stamp(path)))

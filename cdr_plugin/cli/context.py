@@ -42,10 +42,10 @@ class Context:
 
     @cached_property
     def queues(self) -> list[TierConfig]:
-        """``tiers``, with one that replicates to several storages once for each."""
+        """``tiers``, with one that replicates to several storages once for each, as its policy wants it."""
         from cdr_plugin.config.queues import queues_of
 
-        return [queue for tier in self.tiers for queue in queues_of(tier)]
+        return [_under_its_policy(queue) for tier in self.tiers for queue in queues_of(tier)]
 
     @cached_property
     def plugins(self) -> Plugins:
@@ -60,3 +60,12 @@ class Context:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.output.close()
+
+
+def _under_its_policy(queue: TierConfig) -> TierConfig:
+    if not queue.client or queue.policy != "inherit":
+        return queue
+    from cdr_plugin.config.adopted import parts_of
+
+    (part,) = parts_of(queue)
+    return part.in_force

@@ -25,8 +25,7 @@ def adopt_policies(client: ClientTier, storages: Iterable[Transport], folder: st
     """
     if not client.inherits:
         return
-    kept_in = client.policy_folder or client.state_folder
-    last = read_adopted(kept_in)
+    last = read_adopted(client.state_folder)
     top, signer = _top_of(client)
     key = signer.fingerprint.hex()
     lowest = last.serial if last is not None and last.key == key else 0
@@ -43,7 +42,7 @@ def adopt_policies(client: ClientTier, storages: Iterable[Transport], folder: st
         kept = "nothing of it" if last is None else "the one before"
         reporter.error(name, "receive", f"{error}; {kept} is in force")
         return
-    write_adopted(kept_in, adopted)
+    write_adopted(client.state_folder, adopted)
     reporter.note(f"{client.name}: the policy of group {adopted.group} is adopted; see 'cdr policy show'")
 
 

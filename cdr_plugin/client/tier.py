@@ -41,8 +41,7 @@ class ClientTier:
     that answers is used; ``methods`` the reduction methods by name with their settings. ``spool_limit``: the
     most sealed bytes that wait here; ``release``: the acknowledgement that frees a segment's bytes.
     ``keeps_copy``: the baseline keeps the bytes of data blobs, not only what methods remember of them.
-    ``inherits``: the group's central policy is adopted, and kept in ``policy_folder``: that of the state, if none is
-    named.
+    ``inherits``: the group's central policy is adopted.
     """
 
     name: str
@@ -59,7 +58,6 @@ class ClientTier:
     release: Literal["committed", "stored", "durable"] = "committed"
     keeps_copy: bool = False
     inherits: bool = False
-    policy_folder: Path | None = None
 
     @property
     def storages(self) -> tuple[str, ...]:

@@ -131,6 +131,14 @@ def apply(tier: TierConfig, policy: Policy) -> tuple[TierConfig, list[Setting]]:
     return replace(tier, **changed), settings
 
 
+def of_whole(tier: TierConfig, policy: Policy) -> Policy:
+    """What of it is said to the tier as a whole, where the policy is that of one part among several: a client makes
+    its versions for all storages at once, and a tier that reduces receives and sends for all groups at once."""
+    if tier.source is not None:
+        return Policy(source=SourcePolicy(when=policy.source.when))
+    return replace(policy, spool=SpoolPolicy(), receive=replace(policy.receive, retain=RetainConfig()))
+
+
 def _settings(tier: TierConfig, policy: Policy) -> Iterator[Setting]:
     for table in fields(policy):
         own, central = getattr(tier, table.name), getattr(policy, table.name)

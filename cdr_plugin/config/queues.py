@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from .places import same_place
-from .schema import TierConfig
+from .schema import ForwardConfig, TierConfig
 
 
 def queues_of(tier: TierConfig) -> Iterator[TierConfig]:
@@ -24,6 +24,19 @@ def queues_of(tier: TierConfig) -> Iterator[TierConfig]:
         return
     for at, url in enumerate(forward.to):
         one = replace(forward, to=(url,), mode="first-reachable", ticket=forward.ticket[at : at + 1])
-        slug = sha256(same_place(url).encode()).hexdigest()[:8]
         name = f"{tier.name} to {url}"
-        yield replace(tier, name=name, client=tier.name, state=tier.state / f"to-{slug}", forward=one)
+        yield replace(tier, name=name, client=tier.name, state=tier.state / f"to-{_slug(url)}", forward=one)
+
+
+def ways_up(forward: ForwardConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Those of each group of a tier that reduces, with their storages: one, or with ``forward.mode = "all"`` one for
+    each storage. By the names of their folders in that of the group."""
+    if forward.mode != "all" or len(forward.to) == 1:
+        yield "up", forward.to
+        return
+    for url in forward.to:
+        yield f"up-{_slug(url)}", (url,)
+
+
+def _slug(url: str) -> str:
+    return sha256(same_place(url).encode()).hexdigest()[:8]

@@ -12,7 +12,8 @@ from hashlib import sha256
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import NotFoundError
 from cdr_plugin.intermediate.objects import MAX_OBJECT_BYTES, in_order, put_if_new
-from cdr_plugin.parcel.naming import ANSWERS, ObjectName
+from cdr_plugin.parcel.limits import MAX_STATUS_BYTES
+from cdr_plugin.parcel.naming import ANSWERS, NOTES, ObjectName, is_status_name
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.tier_state import TierState
 
@@ -31,6 +32,30 @@ def bring_answers(
         if data is not None:
             copied += sum(put_if_new(inbox, name, data) for inbox in inboxes)
     return copied
+
+
+def bring_statuses(
+    above: Mapping[str, Transport], inboxes: Sequence[Transport], state: TierState | None
+) -> None:
+    """What the tiers above say of themselves, for senders below who know their keys; what they say no more goes. It
+    is not ours to judge: who forges one is not believed, and an old one runs out by itself."""
+    found: dict[str, dict[str, Transport]] = {}
+    for url, storage in above.items():
+        for name in _statuses(storage):
+            found.setdefault(name, {})[url] = storage
+    for inbox in inboxes:
+        for name in _statuses(inbox) - found.keys():
+            inbox.delete(name)
+    for name, holders in found.items():
+        data = _latest(name, holders, state)
+        if data is not None:
+            for inbox in inboxes:
+                put_if_new(inbox, name, data)
+
+
+def _statuses(storage: Transport) -> set[str]:
+    notes = storage.list(NOTES)
+    return {info.name for info in notes if is_status_name(info.name) and info.size <= MAX_STATUS_BYTES}
 
 
 def _held(

@@ -79,7 +79,7 @@ class IntermediateTier:
     def send(self, reporter: Reporter, may_go_on: Callable[[], Verdict] = lambda: Verdict(True)) -> Moved:
         """Put the spool into the storage above, and bring answers down. ``may_go_on`` is asked before each
         segment; when it says no, or there is no room above, the rest waits, and the result says for what."""
-        from cdr_plugin.intermediate.answers import bring_answers
+        from cdr_plugin.intermediate.answers import bring_answers, bring_statuses
         from cdr_plugin.intermediate.forward import send
 
         with self._working() as spool, ExitStack() as stack:
@@ -88,7 +88,9 @@ class IntermediateTier:
             moved = send(spool, self.spool, list(above.values()), reporter, may_go_on)
             state = stack.enter_context(closing(TierState(self.state_folder / "answers", "", 1))) if several else None
             inboxes, moved.failures = self._reachable(self.plugins, self.inboxes, stack, reporter.note)
-            moved.answers = bring_answers(above, list(inboxes.values()), state, reporter)
+            below = list(inboxes.values())
+            moved.answers = bring_answers(above, below, state, reporter)
+            bring_statuses(above, below, state)
         return moved
 
     def queue(self) -> tuple[int, int]:

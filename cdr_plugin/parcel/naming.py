@@ -56,6 +56,7 @@ _NAME = re.compile(
     r"|answers/(?P<given>[0-9a-f]{32})/(?P<whole>baseline|digest)-(?P<part>[0-9a-f]{8})",
     re.ASCII,
 ).fullmatch
+_STATUS = re.compile(rf"{NOTES}/[0-9a-f]{{32}}/status", re.ASCII).fullmatch
 
 
 class Answer(StrEnum):
@@ -162,6 +163,11 @@ def plain_room_name() -> str:
 
 def status_name(group: str) -> str:
     return f"{NOTES}/{group_id(group)}/status"
+
+
+def is_status_name(name: str) -> bool:
+    """Is it ``status_name`` of some group?"""
+    return _STATUS(name) is not None
 
 
 def room_name(group: str) -> str:

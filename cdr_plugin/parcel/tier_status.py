@@ -1,7 +1,8 @@
 """What a receiving tier says of itself to those who send to it: ready or busy, until when, and how fast they may send.
 
-Signed for each of its groups, below the inbox. Senders who ask for it (``when.above``) wait while it says *busy*; one
-that is gone, or too old, stands in nobody's way.
+Signed for each of its groups, below the inbox, and carried down from there by tiers that open nothing. Senders who ask
+for it (``when.above``) wait while it says *busy*; one that is gone, or too old, stands in nobody's way. So each runs
+out: whoever keeps the storage may keep an old one there.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cdr_plugin.identity.codec import Count, WireStruct
-from cdr_plugin.identity.documents import ANYONE, NEVER_S, Accept, open_document, sign_document
+from cdr_plugin.identity.documents import ANYONE, Accept, open_document, sign_document
 from cdr_plugin.identity.keys import SigningKey, VerifyKey
 from cdr_plugin.model.blobs import Buffer
 
 BUSY_S = 86400
 """How long *busy* holds at most without being said again."""
+LIMIT_S = 45 * 86400
+"""How long a limit does, by itself: longer than a tier is away that takes once a month."""
 _KIND = "status"
 
 
@@ -25,8 +28,8 @@ class _Body(WireStruct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class TierStatus:
-    """``until_s``: when *busy* ends by itself (seconds since 1970), 0 when it is ready; ``limit``: bytes per second
-    that it takes, 0: it does not say. Why it is busy is not said: the note can be read by whoever reads the storage."""
+    """``until_s``: when it ends by itself (seconds since 1970); ``limit``: bytes per second that it takes, 0: it does
+    not say. Why it is busy is not said: the note can be read by whoever reads the storage."""
 
     busy: bool
     until_s: int = 0
@@ -43,7 +46,7 @@ def write_tier_status(status: TierStatus, signer: SigningKey, *, group: str, iss
         addressee=ANYONE,
         serial=status.serial,
         issued_s=issued_s,
-        expires_s=min(status.until_s, issued_s + BUSY_S) if status.busy else NEVER_S,
+        expires_s=min(status.until_s, issued_s + (BUSY_S if status.busy else LIMIT_S)),
         body=_Body(busy=status.busy, limit=status.limit),
     )
 
@@ -56,5 +59,4 @@ def read_tier_status(
         data, kind=_KIND, signer=tier, group=group, addressee=ANYONE, now_s=now_s, lowest_serial=lowest_serial
     )
     body = document.body_as(_Body)
-    until_s = document.expires_s if body.busy else 0
-    return TierStatus(body.busy, until_s, body.limit, document.serial)
+    return TierStatus(body.busy, document.expires_s, body.limit, document.serial)

@@ -205,13 +205,10 @@ class ReducingTier(TopTier):
 
     def settle_above(self, client: Client, rows: ClientRows) -> None:
         """A version that is settled above waits for nothing here."""
-        versions = rows.versions()
-        waiting = [row for row in versions if row.state is VersionState.PENDING]
+        waiting = [row for row in rows.versions() if row.state is VersionState.PENDING]
         for row, told in zip(waiting, self.versions_told(client, waiting), strict=True):
             if told.state is not VersionState.PENDING:
                 rows.settle(replace(row, record=b""), told.state, reason=told.reason)
-        if waiting and not any(row.state is VersionState.PENDING for row in rows.versions()):
-            rows.reach(rows.unreached())  # what no version here reaches was kept for those that waited
 
     def has_introductions(self) -> bool:
         clients = [client.fingerprint for client in self._clients()]

@@ -318,7 +318,7 @@ def admit(
         if sum(v.state is VersionState.REJECTED for v in known) < MAX_REJECTED:
             rows.settle(replace(row, record=b"", signature=b""), VersionState.REJECTED, reason=reason)
         return None
-    rows.put_version(row)
+    rows.add_version(row)
     if is_fork(row, known):
         note(
             f"client {client.name}: version {row.number} is {FORK}; it is stored beside the other. If one of two "

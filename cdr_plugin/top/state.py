@@ -149,6 +149,7 @@ class ClientRows:
         self._found: set[bytes] = set()
         self._absolves = False
         self._last_place = 0
+        self._arriving: bool | None = None
 
     # --- segments ---
 
@@ -180,6 +181,7 @@ class ClientRows:
         """The client has delivered this blob (type byte and ID)."""
         self._possessed.setdefault(key, 0)
         self._found.add(key)
+        self._arriving = True
 
     def possesses(self, key: bytes) -> bool:
         if key in self._possessed:
@@ -289,6 +291,34 @@ class ClientRows:
             self._held.pop(id_, None)
             self._released.add(id_)
 
+    # --- what came of versions that did not become whole ---
+
+    @property
+    def is_arriving(self) -> bool:
+        """Has something come behind the last version record, by the last checkpoint? What a record follows was of it,
+        or of versions before it; more may be on its way of what nothing follows yet."""
+        row = self._db.connection.execute("SELECT value FROM meta WHERE key=?", (self._arriving_fact,)).fetchone()
+        return row is None or row[0] == b"1"
+
+    @property
+    def _arriving_fact(self) -> str:
+        return f"arriving:{self._client}"
+
+    def has_unreached(self) -> bool:
+        """Is there a blob or a tree that no committed version reaches, by the last checkpoint?"""
+        sql = "SELECT 1 FROM possession INDEXED BY unreached WHERE client=? AND reached=0 LIMIT 1"
+        return self._db.connection.execute(sql, (self._client,)).fetchone() is not None
+
+    def abandon(self) -> None:
+        """What no committed version reaches counts as never delivered. Durable on return."""
+        with self._db.transaction() as db:
+            db.execute("DELETE FROM possession WHERE client=? AND reached=0", (self._client,))
+
+    def abandon_trees(self) -> int:
+        """Hold no tree any more; how many there were. Durable on return."""
+        with self._db.transaction() as db:
+            return db.execute("DELETE FROM held_trees WHERE client=?", (self._client,)).rowcount
+
     # --- versions ---
 
     def versions(self) -> list[VersionRow]:
@@ -304,6 +334,11 @@ class ClientRows:
 
     def put_version(self, row: VersionRow) -> None:
         self._versions[row.number, row.hash] = row
+
+    def add_version(self, row: VersionRow) -> None:
+        """A record that came now: what the client delivered before is of this version, or of earlier ones."""
+        self.put_version(row)
+        self._arriving = False
 
     def settle(self, row: VersionRow, state: VersionState, *, snapshot: str = "", reason: str = "") -> None:
         place = row.place
@@ -344,6 +379,9 @@ class ClientRows:
                 "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?)",
                 [(client, *_version_fields(v)) for v in self._versions.values()],
             )
+            if self._arriving is not None:
+                fact = (self._arriving_fact, b"%d" % self._arriving)
+                db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", fact)
         self._clear()
 
     def _clear(self) -> None:
@@ -352,6 +390,7 @@ class ClientRows:
         for names in (self._released, self._missing, self._found):
             names.clear()
         self._absolves = False
+        self._arriving = None
 
     def is_new(self) -> bool:
         """Nothing is known of the client: the first contact, or the state was lost."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cdr_plugin.errors import RemoteError
 from cdr_plugin.parcel.naming import status_name
-from cdr_plugin.parcel.tier_status import BUSY_S, TierStatus, write_tier_status
+from cdr_plugin.parcel.tier_status import BUSY_S, LIMIT_S, TierStatus, write_tier_status
 
 if TYPE_CHECKING:
     from cdr_plugin.contracts import Verdict
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SAID = "status_said"
 _FINE_S = 600
 """Steps in which the end of *busy* is told: a note for each question would be a note a minute."""
+_LIMIT_STEP_S = 10 * 86400
+"""Those of the end of a limit: it is said again every ten days, and runs out when nobody does."""
 
 
 def post_status(top: TopTier, verdict: Verdict, limit: int | None, reporter: Reporter) -> None:
@@ -28,7 +30,7 @@ def post_status(top: TopTier, verdict: Verdict, limit: int | None, reporter: Rep
     now_s = int(time.time())
     status = _status(verdict, limit, now_s)
     said, known = f"{status.busy} {status.until_s} {status.limit}", top.state.get(_SAID)
-    is_plain = status == TierStatus(False)
+    is_plain = not status.busy and not status.limit
     if known == said.encode() or (known is None and is_plain):
         return
     try:
@@ -48,7 +50,12 @@ def post_status(top: TopTier, verdict: Verdict, limit: int | None, reporter: Rep
 
 
 def _status(verdict: Verdict, limit: int | None, now_s: int) -> TierStatus:
-    if verdict.convenient:
-        return TierStatus(False, limit=limit or 0)
-    end_s = now_s + min(int(verdict.ask_again_s), BUSY_S)
-    return TierStatus(True, -(-end_s // _FINE_S) * _FINE_S, limit or 0)
+    if not verdict.convenient:
+        until_s = _in_steps(now_s + min(int(verdict.ask_again_s), BUSY_S), _FINE_S)
+    else:
+        until_s = _in_steps(now_s + LIMIT_S - _LIMIT_STEP_S, _LIMIT_STEP_S) if limit else 0
+    return TierStatus(not verdict.convenient, until_s, limit or 0)
+
+
+def _in_steps(end_s: int, step_s: int) -> int:
+    return -(-end_s // step_s) * step_s

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ from cdr_plugin.cli.formatting import format_table
 from cdr_plugin.errors import NotConvenientError, UserError
 
 if TYPE_CHECKING:
+    from cdr_plugin.config.adopted import Part
+    from cdr_plugin.config.policy import Setting
+    from cdr_plugin.config.schema import TierConfig
     from cdr_plugin.top.tier import TopTier
 
 HELP = """show: which policy is in force at each tier, and where each of its keys comes from.
@@ -116,37 +120,54 @@ def _published(context: Context, stack: ExitStack) -> Iterator[dict[str, Any]]:
 
 
 def _inherited(context: Context) -> Iterator[dict[str, Any]]:
-    from cdr_plugin.config.adopted import read_adopted, under_policy
-    from cdr_plugin.config.effective import as_document
+    """Of each part of a tier that inherits for itself, by policy."""
+    from cdr_plugin.config.adopted import parts_of
     from cdr_plugin.config.load import load_config
 
     local = load_config(context.config.path, inherit=False)
-    for tier in (local.tier(tier.name) for tier in context.tiers):
-        if tier.policy != "inherit":
-            continue
-        adopted = read_adopted(tier.state)
-        effective, settings = under_policy(tier)
-        if context.options.group not in (None, adopted.group if adopted else tier.group):
-            continue
-        shown = as_document(context.config)["tier"][effective.name]
+    for name in (tier.name for tier in context.tiers if tier.policy == "inherit"):
+        set_up, in_force = parts_of(local.tier(name)), parts_of(context.config.tier(name))
+        if not set_up and context.options.group is None:
+            yield _nothing_adopted(name, "")
+        for part, effective in zip(set_up, in_force, strict=True):
+            if context.options.group in (None, *({one.group for one in part.adopted} or {part.group})):
+                yield from _words(context, part, effective.in_force)
+
+
+def _words(context: Context, part: Part, effective: TierConfig) -> Iterator[dict[str, Any]]:
+    from cdr_plugin.config.effective import as_document
+    from cdr_plugin.config.policy import apply
+
+    if not part.adopted:
+        yield _nothing_adopted(part.tier.name, part.group)
+    shown = as_document(replace(context.config, tiers={"": effective}))["tier"][""]
+    for adopted in part.adopted:
         yield {
-            "tier": tier.name,
-            "group": adopted.group if adopted else tier.group,
-            "role": "inherits",
-            "serial": adopted.serial if adopted else None,
-            "since": _moment(adopted.adopted_s) if adopted else None,
-            "issuer": adopted.issuer if adopted else None,
-            "issuer_fingerprint": adopted.key if adopted else None,
+            **_nothing_adopted(part.tier.name, adopted.group),
+            "serial": adopted.serial,
+            "since": _moment(adopted.adopted_s),
+            "issuer": adopted.issuer,
+            "issuer_fingerprint": adopted.key,
             "settings": [
                 {
                     "key": f"{setting.table}.{setting.key}",
                     "value": shown[setting.table].get(setting.key),
                     "from": setting.says.value,
-                    "note": setting.note,
+                    "note": setting.note or _stricter(setting, effective),
                 }
-                for setting in settings
+                for setting in apply(part.tier, adopted.policy)[1]
             ],
         }
+
+
+def _stricter(setting: Setting, effective: TierConfig) -> str:
+    found = getattr(getattr(effective, setting.table), setting.key)
+    return "" if found == setting.value else "another policy is stricter"
+
+
+def _nothing_adopted(tier: str, group: str) -> dict[str, Any]:
+    facts = dict.fromkeys(("serial", "since", "issuer", "issuer_fingerprint"))
+    return {"tier": tier, "group": group or None, "role": "inherits", **facts, "settings": []}
 
 
 def _say(context: Context, one: dict[str, Any]) -> None:
