@@ -201,6 +201,11 @@ def merged(listings: Iterable[Inbox], folder: str) -> list[Arrival]:
     return list(found.values())
 
 
+def is_cut_off(listings: Iterable[Inbox], folder: str) -> bool:
+    """Is there more of a client than was listed?"""
+    return any(folder in listing.cut_off for listing in listings)
+
+
 def homes_of(folder: str, inboxes: Inboxes, listings: Iterable[Inbox]) -> list[Transport]:
     """The inboxes in which a client has a folder, so that it will look there; all of them when in none."""
     answered = inboxes.answered
