@@ -133,7 +133,7 @@ def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter:
     if tier.receive is None or tier.forward is None:
         raise ConfigError(f"tier {tier.name}: an intermediate tier needs both 'receive' and 'forward'")
     refuse_unbuilt(tier)
-    groups = groups_of(config, tier)
+    groups, limited = groups_of(config, tier), plugins.limited(tier.receive.limit)
     if tier.policy == "inherit" and len(groups) > 1:
         raise ConfigError(
             f"tier {tier.name}: policy = 'inherit' of a tier that reduces for several groups is not carried out by "
@@ -152,7 +152,8 @@ def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter:
             format="restic",
             repository=str(folder / "retained"),
             options=RepositoryOptions(password=password, state=folder / "repository", reporter=reporter),
-            plugins=plugins.limited(tier.receive.limit),
+            plugins=plugins.limited(own.limit) if own is not None and own.limit else limited,
+            quota=own.quota if own is not None else None,
             uplinks=list(_uplinks(tier, group, plugins)),
             methods=tier.reduce.methods,
             method_settings=tier.reduce.settings,
