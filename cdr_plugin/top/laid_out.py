@@ -39,6 +39,9 @@ _HEAD = "/head"
 
 MAX_OPENED = 4096
 """Segments of the shared folder that no known client's head names, opened in one listing: 1 to 2 s."""
+MAX_REMEMBERED = 100_000
+"""Objects outside their client's folder of which a listing remembers where they lie, 60 MB: the others are looked for
+in every layout, and those that lie in two are listed twice."""
 
 Owner: TypeAlias = Callable[[SegmentName, bytes], str | None]
 """The client's folder by a segment's name and first bytes; None where none of our keys opens it."""
@@ -57,45 +60,47 @@ class LaidOut(Transport):
         self._owners: dict[str, str | None] = {}
         self._places: dict[str, list[str]] = {}
         """By the name as per client: where else, or where besides, it was listed."""
-        self._was_listed = False
+        self._remembers_all = False
 
     # --- names ---
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
-        """Per client first, as it comes: a million names there cost nothing here."""
+        """As it comes: a million names cost nothing here but where the layout is shared."""
         if folder != CLIENTS and not folder.startswith(f"{CLIENTS}/"):
             yield from self._inner.list(folder)
             return
         self._places.clear()
-        below = folder[len(CLIENTS) :]
-        of_group = {CLIENTS + i.name[len(self._group) :]: i for i in self._inner.list(f"{self._group}{below}")}
-        for shown, info in of_group.items():
-            self._places[shown] = [info.name]
-        heads = [shown for shown in of_group if shown.endswith(_HEAD)]
+        self._remembers_all, heads = True, set[str]()
+        for info in self._inner.list(self._group + folder[len(CLIENTS) :]):
+            shown = CLIENTS + info.name[len(self._group) :]
+            if shown.endswith(_HEAD):
+                heads.add(shown)
+            self._remember(shown, info.name)
+            yield ObjectInfo(shown, info.size)
         for info in self._inner.list(folder):
             if info.name.endswith(_HEAD):
-                heads.append(info.name)
+                heads.add(info.name)
             if info.name in self._places:
                 self._places[info.name].append(info.name)
-            yield info
-        for shown, info in of_group.items():
-            if self._places[shown] == [info.name]:
-                yield ObjectInfo(shown, info.size)
-        for shown, info in self._shared(heads):
+            else:
+                yield info
+        for shown, info in self._shared(sorted(heads)):
             if shown.startswith(f"{folder}/"):
                 yield from self._also(shown, info)
-        self._was_listed = True
 
     def _also(self, shown: str, info: ObjectInfo) -> Iterator[ObjectInfo]:
         """One of the shared folder, which may have a copy elsewhere."""
-        known = self._places.get(shown)
-        if known is None and self._is_there(shown):
-            known = self._places.setdefault(shown, [shown])
-        if known is None:
-            self._places[shown] = [info.name]
+        if shown not in self._places and not self._is_there(shown):
             yield ObjectInfo(shown, info.size)
+        elif shown not in self._places:
+            self._remember(shown, shown)
+        self._remember(shown, info.name)
+
+    def _remember(self, shown: str, place: str) -> None:
+        if shown in self._places or len(self._places) < MAX_REMEMBERED:
+            self._places.setdefault(shown, []).append(place)
         else:
-            known.append(info.name)
+            self._remembers_all = False
 
     def _is_there(self, name: str) -> bool:
         try:
@@ -148,7 +153,7 @@ class LaidOut(Transport):
 
     def _listed(self, name: str) -> Sequence[str]:
         """Where an object was listed; what was listed per client alone is not remembered."""
-        return self._places.get(name) or ([name] if self._was_listed else self._possible(name))
+        return self._places.get(name) or ([name] if self._remembers_all else self._possible(name))
 
     def _possible(self, name: str) -> Sequence[str]:
         rest = name[len(CLIENTS) :]
@@ -198,6 +203,7 @@ class LaidOut(Transport):
     def delete(self, name: str) -> None:
         for place in self._listed(name) if name.startswith(f"{CLIENTS}/") else [name]:
             self._inner.delete(place)
+            self._owners.pop(place, None)
 
     def free_space(self) -> int | None:
         return self._inner.free_space()

@@ -198,6 +198,28 @@ def test_rejected_segments_in_any_number_are_named_and_kept_a_few_at_a_time(
     assert chain.receive().segments == 30
 
 
+def test_requests_and_foreign_objects_in_any_number_cost_a_few_lines_and_keep_nobody_out_for_good(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdr_plugin.top.inbox.MAX_ENROLMENTS", 20)
+    for at in range(100):
+        client.put(f"clients/{client.folder}/enrol-{at:016x}", b"")
+        client.put(f"clients/{client.folder}/foreign-{at}", b"")
+    seen = Recorder()
+    chain.receive(seen)
+    assert sum("/enrol-" in line for line in seen.errors) == sum("/foreign-" in line for line in seen.errors) == 16
+    assert [line for line in seen.errors if " more " in line] == [
+        "clients: 84 more objects that are left where they are",
+        "clients: 4 more requests to be known are refused",
+    ]
+    chain.send(chain.new_client("other"))
+    for _ in range(200):  # each time with a chance of a fifth
+        chain.receive()
+        if any(known.name == "other" for known in chain.top.register.clients()):
+            return
+    raise AssertionError("never admitted")
+
+
 def test_what_was_taken_of_a_parcel_is_not_read_again_for_each_of_its_segments(
     chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
