@@ -7,7 +7,7 @@ and anybody can put a million: those that the heads of known clients name are op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -43,6 +43,10 @@ MAX_REMEMBERED = 100_000
 """Objects outside their client's folder of which a listing remembers where they lie, 60 MB: the others are looked for
 in every layout, and those that lie in two are listed twice."""
 
+MAX_UNKNOWN = 100_000
+"""Objects of senders whose segments are not taken that a listing shows, 60 MB where each has a folder of its own;
+requests to be known are shown all."""
+
 Owner: TypeAlias = Callable[[SegmentName, bytes], str | None]
 """The client's folder by a segment's name and first bytes; None where none of our keys opens it."""
 
@@ -66,9 +70,25 @@ class LaidOut(Transport):
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
         """As it comes: a million names cost nothing here but where the layout is shared."""
-        if folder != CLIENTS and not folder.startswith(f"{CLIENTS}/"):
+        if folder == CLIENTS:
+            yield from self._of_whom_we_know(self._of_clients(folder))
+        elif folder.startswith(f"{CLIENTS}/"):
+            yield from self._of_clients(folder)
+        else:
             yield from self._inner.list(folder)
-            return
+
+    def _of_whom_we_know(self, found: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """And of others so many."""
+        left = MAX_UNKNOWN
+        for info in found:
+            _, folder, name, *_ = *info.name.split("/"), "", ""
+            if not self._is_known(folder) and not name.startswith("enrol-"):
+                if not left:
+                    continue
+                left -= 1
+            yield info
+
+    def _of_clients(self, folder: str) -> Iterator[ObjectInfo]:
         self._places.clear()
         self._remembers_all, heads = True, set[str]()
         for info in self._inner.list(self._group + folder[len(CLIENTS) :]):
