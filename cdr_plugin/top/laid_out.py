@@ -16,6 +16,7 @@ from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.head import carried_parcels, carried_serial
+from cdr_plugin.parcel.layout import client_folder
 from cdr_plugin.parcel.naming import (
     CLIENTS,
     GROUPS,
@@ -93,12 +94,12 @@ class LaidOut(Transport):
         self._remembers_all, heads = True, set[str]()
         for info in self._inner.list(self._group + folder[len(CLIENTS) :]):
             shown = CLIENTS + info.name[len(self._group) :]
-            if shown.endswith(_HEAD):
+            if self._is_known_head(shown):
                 heads.add(shown)
             self._remember(shown, info.name)
             yield ObjectInfo(shown, info.size)
         for info in self._inner.list(folder):
-            if info.name.endswith(_HEAD):
+            if self._is_known_head(info.name):
                 heads.add(info.name)
             if info.name in self._places:
                 self._places[info.name].append(info.name)
@@ -107,6 +108,9 @@ class LaidOut(Transport):
         for shown, info in self._shared(sorted(heads)):
             if shown.startswith(f"{folder}/"):
                 yield from self._also(shown, info)
+
+    def _is_known_head(self, shown: str) -> bool:
+        return shown.endswith(_HEAD) and self._is_known(client_folder(shown))
 
     def _also(self, shown: str, info: ObjectInfo) -> Iterator[ObjectInfo]:
         """One of the shared folder, which may have a copy elsewhere."""
@@ -150,7 +154,7 @@ class LaidOut(Transport):
         """Parcels that heads of known clients name."""
         found: set[bytes] = set()
         for shown in names:
-            if (name := _head(shown)) is not None and self._is_known(name.folder):
+            if (name := _head(shown)) is not None:
                 try:
                     found |= {p.id for p in carried_parcels(self.get(shown, 0, MAX_DOCUMENT_BYTES + 1), name.folder)}
                 except NotFoundError:
