@@ -132,6 +132,7 @@ def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter:
     if tier.receive is None or tier.forward is None:
         raise ConfigError(f"tier {tier.name}: an intermediate tier needs both 'receive' and 'forward'")
     refuse_unbuilt(tier)
+    limited = plugins.limited(tier.receive.limit)
     for group in groups_of(config, tier):
         own, folder, part = tier.groups.get(group), tier.state / group, part_of(tier, group).in_force
         assert part.receive is not None
@@ -145,7 +146,8 @@ def reducing_tiers(config: Config, tier: TierConfig, plugins: Plugins, reporter:
             format="restic",
             repository=str(folder / "retained"),
             options=RepositoryOptions(password=password, state=folder / "repository", reporter=reporter),
-            plugins=plugins.limited(tier.receive.limit),
+            plugins=plugins.limited(own.limit) if own is not None and own.limit else limited,
+            quota=own.quota if own is not None else None,
             uplinks=list(_uplinks(part, group, plugins)),
             methods=tier.reduce.methods,
             method_settings=tier.reduce.settings,

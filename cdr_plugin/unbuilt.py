@@ -25,6 +25,11 @@ def _any_group(tier: TierConfig, key: str) -> bool:
     return any(getattr(group, key) is not None for group in tier.groups.values())
 
 
+def _opens(tier: TierConfig) -> bool:
+    """Does it know whose each segment is that it takes?"""
+    return tier.store is not None or _reduces(tier)
+
+
 def _release(tier: TierConfig) -> str:
     return tier.forward.release if tier.forward else "committed"
 
@@ -66,10 +71,10 @@ _UNBUILT: tuple[tuple[str, Callable[[TierConfig], object]], ...] = (
     ("receive.retain of a tier that keeps nothing", lambda t: t.receive and not _reduces(t) and _retains(t)),
     ("receive.agentless.folder that is no folder of this machine", lambda t: not all(map(_is_local, _folders(t)))),
     ("reduce.methods of a top tier", lambda t: t.store and t.reduce.methods),
-    ("group.NAME.when of a tier that stores nothing", lambda t: not t.store and _any_group(t, "when")),
-    ("group.NAME.limit of a tier that stores nothing", lambda t: not t.store and _any_group(t, "limit")),
+    ("group.NAME.when of a tier that opens nothing", lambda t: not _opens(t) and _any_group(t, "when")),
+    ("group.NAME.limit of a tier that opens nothing", lambda t: not _opens(t) and _any_group(t, "limit")),
     ("group.NAME.retain of a tier that keeps nothing", lambda t: not _reduces(t) and _any_group(t, "retain")),
-    ("group.NAME.quota of a tier that stores nothing", lambda t: not t.store and _any_group(t, "quota")),
+    ("group.NAME.quota of a tier that opens nothing", lambda t: not _opens(t) and _any_group(t, "quota")),
     ("forward.when with 'above' of a tier without keys", lambda t: _moves(t) and not t.source and _waits_for_above(t)),
     ("forward.SCHEME", lambda t: t.forward and any(t.forward.settings.values())),
     ("receive.SCHEME", lambda t: t.receive and any(t.receive.settings.values())),

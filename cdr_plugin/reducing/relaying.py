@@ -26,7 +26,7 @@ from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reducing.uplink import Uplink
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import Answerer
-from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
+from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, is_cut_off, merged
 from cdr_plugin.top.receive import newest_head
 
 _OURS = (Answer.RECEIPT, Answer.ENROLMENT, Answer.KEYS, Answer.NOTICE, Answer.DIGEST)
@@ -125,6 +125,6 @@ def _tell(tier: ReducingTier, inboxes: Inboxes, listings: Sequence[Inbox], repor
         else:
             head = newest_head(tier, inboxes, listings, client, reporter)
             present = {(arrival.parcel_id, arrival.index) for arrival in merged(listings, folder)}
-            answerer.write(rows, rows, head, present, final=False)
+            answerer.write(rows, rows, head, present, is_all=not is_cut_off(listings, folder), final=False)
         if not inboxes.failures:
             tier.told_news(client)

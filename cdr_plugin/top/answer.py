@@ -4,7 +4,8 @@ which the client has a folder, since each of them may be the only one that it re
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
+from itertools import islice
 
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import NotFoundError, RemoteError
@@ -22,13 +23,13 @@ from cdr_plugin.parcel.receipt import (
 )
 from cdr_plugin.parcel.receipt import VersionState as Answered
 from cdr_plugin.top.inbox import Inboxes
-from cdr_plugin.top.state import ClientRows, VersionRow, VersionState, newest_committed
+from cdr_plugin.top.state import ClientRows, TakenSegment, VersionRow, VersionState, newest_committed
 from cdr_plugin.top.tier import TopTier
 
 _RECENT_VERSIONS = 1000
 """Named in a receipt: those that wait, and those that were settled last. Numbers do not tell, behind a fork."""
-MAX_NAMED_MISSING = 16_384
-"""Missing segments named in one receipt, each looked for once more; a hostile head names 10^13."""
+MAX_LOOKED_FOR = 16_384
+"""Segments that are looked for once more for one receipt, before it calls them missing; a hostile head names 10^13."""
 MAX_NAMED_REJECTED = 1024
 """Rejected ones, with reasons: 2 MB at most, so that with all the rest a document holds them."""
 _STATES = {
@@ -55,7 +56,7 @@ class Answerer:
         self._homes = homes
         self._folder = folder_id(sender.key, top.group)
         self._waits = False
-        self._missing_left = self._rejected_left = 0
+        self._looks_left = self._rejected_left = 0
 
     def write(
         self,
@@ -64,21 +65,22 @@ class Answerer:
         head: Head | None,
         present: Set[tuple[bytes, int]],
         *,
+        is_all: bool,
         final: bool,
     ) -> int:
         """Write the receipt for what is durable now; how many blobs it calls missing. ``versions``: None for a
         tier, which has none of its own.
 
-        ``present``: segments that lay in an inbox when it was listed, taken or not. While one of
-        them waits, the head does not count as answered: it might vanish before it is taken. As long as an
-        inbox cannot be reached, what is not in the others is not missing. Nor does it before the ``final`` one of
-        a pass: what can be committed now is not committed yet, and nothing else might call for another pass.
+        ``present``: segments that lay in an inbox when it was listed, taken or not; unless that ``is_all``, no other
+        is missing. While one of them waits, the head does not count as answered: it might vanish before it is taken. As
+        long as an inbox cannot be reached, what is not in the others is not missing. Nor does it before the ``final``
+        one of a pass: what can be committed now is not committed yet, and nothing else might call for another pass.
         """
         self._waits = False
-        self._missing_left, self._rejected_left = MAX_NAMED_MISSING, MAX_NAMED_REJECTED
+        self._looks_left, self._rejected_left = MAX_LOOKED_FOR if is_all else 0, MAX_NAMED_REJECTED
         parcels = [self._parcel(segments, parcel, present) for parcel in (head.parcels if head else ())]
         count = self._put(self._sender, versions, parcels)
-        if head is not None and final and not self._waits and not self._inboxes.failures:
+        if head is not None and final and is_all and not self._waits and not self._inboxes.failures:
             self._top.state.put({answered_fact(self._sender): str(head.serial)})
         return count
 
@@ -114,15 +116,13 @@ class Answerer:
         return len(missing)
 
     def _parcel(self, segments: ClientRows, parcel: HeadParcel, present: Set[tuple[bytes, int]]) -> ParcelReceipt:
-        rows = segments.taken(parcel.id)
-        rejected = sorted((index, row) for index, row in rows.items() if row[1])[: self._rejected_left]
+        done = segments.taken(parcel.id)
+        rejected = list(islice((segment for segment in done if segment.reason), self._rejected_left))
         self._rejected_left -= len(rejected)
         missing: list[int] = []
         taken = parcel.segments
-        for index in range(parcel.segments):
-            if index in rows:
-                continue
-            if min(MAX_RECEIPT_INDEXES, self._missing_left) <= len(missing):  # a later receipt names the rest
+        for index in _others(segments.taken(parcel.id), parcel.segments):
+            if len(missing) == MAX_RECEIPT_INDEXES or not self._looks_left:  # a later receipt names the rest
                 taken = min(taken, index)
                 break
             if (parcel.id, index) in present or self._has_arrived(parcel.id, index):
@@ -130,20 +130,20 @@ class Answerer:
                 self._waits = True
             else:
                 missing.append(index)
-        self._missing_left -= len(missing)
         return ParcelReceipt(
             id=parcel.id,
             taken=taken,
             digest=b"",
             rejected=[
                 RejectedSegment(index=index, object=sha256, reason=reason[:MAX_REASON_CHARS])
-                for index, (sha256, reason) in rejected[:MAX_RECEIPT_INDEXES]
+                for index, sha256, reason in rejected[:MAX_RECEIPT_INDEXES]
             ],
             missing=missing,
         )
 
     def _has_arrived(self, parcel_id: bytes, index: int) -> bool:
         """Whether a segment came after the inboxes were listed; heads are read later than that."""
+        self._looks_left -= 1
         if self._inboxes.failures:
             return True  # it may lie where we cannot look
         name = segment_name(self._folder, parcel_id, index)
@@ -156,6 +156,17 @@ class Answerer:
                 return True
             return True
         return False
+
+
+def _others(segments: Iterable[TakenSegment], count: int) -> Iterator[int]:
+    """The indexes below ``count`` of which none of ``segments``, ascending, is."""
+    first = 0
+    for segment in segments:
+        if segment.idx >= count:
+            break
+        yield from range(first, segment.idx)
+        first = segment.idx + 1
+    yield from range(first, count)
 
 
 def _recent(versions: Sequence[VersionRow]) -> list[VersionRow]:

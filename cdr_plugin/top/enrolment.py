@@ -9,8 +9,9 @@ from cdr_plugin.errors import AuthenticationError, CdrError, NotFoundError, User
 from cdr_plugin.identity.register import Client
 from cdr_plugin.identity.successor import Successor, open_successor
 from cdr_plugin.identity.ticket import Enrolment, open_enrolment
-from cdr_plugin.parcel.naming import EnrolmentName, folder_id
+from cdr_plugin.parcel.naming import CLIENTS, EnrolmentName, folder_id
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.few import few_errors
 from cdr_plugin.top.inbox import MAX_ENROLMENT_BYTES, Inbox
 from cdr_plugin.top.strangers import note_request
 from cdr_plugin.top.tier import TopTier
@@ -19,21 +20,22 @@ from cdr_plugin.top.tier import TopTier
 def admit_clients(top: TopTier, inbox: Inbox, reporter: Reporter) -> list[Client]:
     """Redeem what can be redeemed. A request that is refused is reported and stays where it is."""
     admitted = []
-    for object_name, name in inbox.enrolments:
-        try:
-            data = inbox.transport.get(object_name, 0, MAX_ENROLMENT_BYTES)
-            if any(_opens(top, data, group) for group in top.other_groups()):
-                continue  # several groups may share an inbox
-            client, what = _admit(top, name, _open(top, data, top.group))
-        except NotFoundError:
-            continue
-        except CdrError as error:
-            reporter.error(object_name, "receive", error)
-            continue
-        inbox.transport.delete(object_name)
-        key = client.key.fingerprint.hex()[:16]
-        reporter.note(f"client {client.name} {what} in group {client.group} ({key})")
-        admitted.append(client)
+    with few_errors(reporter, CLIENTS, "requests to be known are refused") as error:
+        for object_name, name in inbox.enrolments:
+            try:
+                data = inbox.transport.get(object_name, 0, MAX_ENROLMENT_BYTES)
+                if any(_opens(top, data, group) for group in top.other_groups()):
+                    continue  # several groups may share an inbox
+                client, what = _admit(top, name, _open(top, data, top.group))
+            except NotFoundError:
+                continue
+            except CdrError as problem:
+                error(object_name, problem)
+                continue
+            inbox.transport.delete(object_name)
+            key = client.key.fingerprint.hex()[:16]
+            reporter.note(f"client {client.name} {what} in group {client.group} ({key})")
+            admitted.append(client)
     return admitted
 
 

@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import randrange
 from typing import Self
 
-from cdr_plugin.contracts import Transport
+from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import FormatError, NotFoundError, RemoteError
 from cdr_plugin.parcel.naming import CLIENTS, EnrolmentName, HeadName, SegmentName, parse_name
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.few import few_errors
 from cdr_plugin.top.intake import Arrival
 
 MAX_ENROLMENT_BYTES = 64 * 1024
 """A request has about 3 KB; what is larger is none, and is not read."""
-
+MAX_ENROLMENTS = 4096
+"""Requests of one listing that are read, at 0.5 ms each: of more a sample, each time another one, since what is refused
+stays."""
 
 MAX_LISTED = 100_000
 """Segments of one sender in one listing: 75 MB in memory, 800 GB in an inbox; the first by name. A hostile one leaves
@@ -37,6 +41,27 @@ class Inbox:
     heads: set[str] = field(default_factory=set)
     enrolments: list[tuple[str, EnrolmentName]] = field(default_factory=list)
     cut_off: set[str] = field(default_factory=set)
+    _requests: int = 0
+
+    def add_enrolment(self, name: str, found: EnrolmentName) -> None:
+        self._requests += 1
+        if self._requests <= MAX_ENROLMENTS:
+            self.enrolments.append((name, found))
+        elif (place := randrange(self._requests)) < MAX_ENROLMENTS:
+            self.enrolments[place] = name, found
+
+    def add(self, info: ObjectInfo) -> None:
+        """FormatError for what does not belong into an inbox."""
+        name = parse_name(info.name)
+        if isinstance(name, SegmentName):
+            arrival = Arrival(info.name, name.parcel_id, name.index, ((self.transport, info.size),))
+            self.add_segment(name.folder, arrival)
+        elif isinstance(name, HeadName):
+            self.heads.add(name.folder)
+        elif isinstance(name, EnrolmentName):
+            if info.size > MAX_ENROLMENT_BYTES:
+                raise FormatError(f"{info.size} bytes are no request to be known")
+            self.add_enrolment(info.name, name)
 
     def add_segment(self, folder: str, arrival: Arrival) -> None:
         found = self.segments_by_folder.setdefault(folder, [])
@@ -71,22 +96,12 @@ class Inbox:
 
 def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
     inbox = Inbox(transport)
-    for info in transport.list(CLIENTS):
-        try:
-            name = parse_name(info.name)
-        except FormatError as error:
-            reporter.error(info.name, "receive", f"{error}; left where it is")
-            continue
-        if isinstance(name, SegmentName):
-            arrival = Arrival(info.name, name.parcel_id, name.index, ((transport, info.size),))
-            inbox.add_segment(name.folder, arrival)
-        elif isinstance(name, HeadName):
-            inbox.heads.add(name.folder)
-        elif isinstance(name, EnrolmentName):
-            if info.size > MAX_ENROLMENT_BYTES:
-                reporter.error(info.name, "receive", f"{info.size} bytes are no request to be known; left where it is")
-                continue
-            inbox.enrolments.append((info.name, name))
+    with few_errors(reporter, CLIENTS, "objects that are left where they are") as error:
+        for info in transport.list(CLIENTS):
+            try:
+                inbox.add(info)
+            except FormatError as problem:
+                error(info.name, f"{problem}; left where it is")
     inbox.end()
     return inbox
 
@@ -199,6 +214,11 @@ def merged(listings: Iterable[Inbox], folder: str) -> list[Arrival]:
             known = found.get(key)
             found[key] = arrival if known is None else replace(known, places=known.places + arrival.places)
     return list(found.values())
+
+
+def is_cut_off(listings: Iterable[Inbox], folder: str) -> bool:
+    """Is there more of a client than was listed?"""
+    return any(folder in listing.cut_off for listing in listings)
 
 
 def homes_of(folder: str, inboxes: Inboxes, listings: Iterable[Inbox]) -> list[Transport]:

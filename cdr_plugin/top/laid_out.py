@@ -7,7 +7,7 @@ and anybody can put a million: those that the heads of known clients name are op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from cdr_plugin.errors import FormatError, IntegrityError, NotFoundError
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.model.blobs import Buffer
 from cdr_plugin.parcel.head import carried_parcels, carried_serial
+from cdr_plugin.parcel.layout import client_folder
 from cdr_plugin.parcel.naming import (
     CLIENTS,
     GROUPS,
@@ -39,6 +40,13 @@ _HEAD = "/head"
 
 MAX_OPENED = 4096
 """Segments of the shared folder that no known client's head names, opened in one listing: 1 to 2 s."""
+MAX_REMEMBERED = 100_000
+"""Objects outside their client's folder of which a listing remembers where they lie, 60 MB: the others are looked for
+in every layout, and those that lie in two are listed twice."""
+
+MAX_UNKNOWN = 100_000
+"""Objects of senders whose segments are not taken that a listing shows, 60 MB where each has a folder of its own;
+requests to be known are shown all."""
 
 Owner: TypeAlias = Callable[[SegmentName, bytes], str | None]
 """The client's folder by a segment's name and first bytes; None where none of our keys opens it."""
@@ -57,45 +65,66 @@ class LaidOut(Transport):
         self._owners: dict[str, str | None] = {}
         self._places: dict[str, list[str]] = {}
         """By the name as per client: where else, or where besides, it was listed."""
-        self._was_listed = False
+        self._remembers_all = False
 
     # --- names ---
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
-        """Per client first, as it comes: a million names there cost nothing here."""
-        if folder != CLIENTS and not folder.startswith(f"{CLIENTS}/"):
+        """As it comes: a million names cost nothing here but where the layout is shared."""
+        if folder == CLIENTS:
+            yield from self._of_whom_we_know(self._of_clients(folder))
+        elif folder.startswith(f"{CLIENTS}/"):
+            yield from self._of_clients(folder)
+        else:
             yield from self._inner.list(folder)
-            return
+
+    def _of_whom_we_know(self, found: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """And of others so many."""
+        left = MAX_UNKNOWN
+        for info in found:
+            _, folder, name, *_ = *info.name.split("/"), "", ""
+            if not self._is_known(folder) and not name.startswith("enrol-"):
+                if not left:
+                    continue
+                left -= 1
+            yield info
+
+    def _of_clients(self, folder: str) -> Iterator[ObjectInfo]:
         self._places.clear()
-        below = folder[len(CLIENTS) :]
-        of_group = {CLIENTS + i.name[len(self._group) :]: i for i in self._inner.list(f"{self._group}{below}")}
-        for shown, info in of_group.items():
-            self._places[shown] = [info.name]
-        heads = [shown for shown in of_group if shown.endswith(_HEAD)]
+        self._remembers_all, heads = True, set[str]()
+        for info in self._inner.list(self._group + folder[len(CLIENTS) :]):
+            shown = CLIENTS + info.name[len(self._group) :]
+            if self._is_known_head(shown):
+                heads.add(shown)
+            self._remember(shown, info.name)
+            yield ObjectInfo(shown, info.size)
         for info in self._inner.list(folder):
-            if info.name.endswith(_HEAD):
-                heads.append(info.name)
+            if self._is_known_head(info.name):
+                heads.add(info.name)
             if info.name in self._places:
                 self._places[info.name].append(info.name)
-            yield info
-        for shown, info in of_group.items():
-            if self._places[shown] == [info.name]:
-                yield ObjectInfo(shown, info.size)
-        for shown, info in self._shared(heads):
+            else:
+                yield info
+        for shown, info in self._shared(sorted(heads)):
             if shown.startswith(f"{folder}/"):
                 yield from self._also(shown, info)
-        self._was_listed = True
+
+    def _is_known_head(self, shown: str) -> bool:
+        return shown.endswith(_HEAD) and self._is_known(client_folder(shown))
 
     def _also(self, shown: str, info: ObjectInfo) -> Iterator[ObjectInfo]:
         """One of the shared folder, which may have a copy elsewhere."""
-        known = self._places.get(shown)
-        if known is None and self._is_there(shown):
-            known = self._places.setdefault(shown, [shown])
-        if known is None:
-            self._places[shown] = [info.name]
+        if shown not in self._places and not self._is_there(shown):
             yield ObjectInfo(shown, info.size)
+        elif shown not in self._places:
+            self._remember(shown, shown)
+        self._remember(shown, info.name)
+
+    def _remember(self, shown: str, place: str) -> None:
+        if shown in self._places or len(self._places) < MAX_REMEMBERED:
+            self._places.setdefault(shown, []).append(place)
         else:
-            known.append(info.name)
+            self._remembers_all = False
 
     def _is_there(self, name: str) -> bool:
         try:
@@ -125,7 +154,7 @@ class LaidOut(Transport):
         """Parcels that heads of known clients name."""
         found: set[bytes] = set()
         for shown in names:
-            if (name := _head(shown)) is not None and self._is_known(name.folder):
+            if (name := _head(shown)) is not None:
                 try:
                     found |= {p.id for p in carried_parcels(self.get(shown, 0, MAX_DOCUMENT_BYTES + 1), name.folder)}
                 except NotFoundError:
@@ -148,7 +177,7 @@ class LaidOut(Transport):
 
     def _listed(self, name: str) -> Sequence[str]:
         """Where an object was listed; what was listed per client alone is not remembered."""
-        return self._places.get(name) or ([name] if self._was_listed else self._possible(name))
+        return self._places.get(name) or ([name] if self._remembers_all else self._possible(name))
 
     def _possible(self, name: str) -> Sequence[str]:
         rest = name[len(CLIENTS) :]
@@ -198,6 +227,7 @@ class LaidOut(Transport):
     def delete(self, name: str) -> None:
         for place in self._listed(name) if name.startswith(f"{CLIENTS}/") else [name]:
             self._inner.delete(place)
+            self._owners.pop(place, None)
 
     def free_space(self) -> int | None:
         return self._inner.free_space()

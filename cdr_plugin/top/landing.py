@@ -6,9 +6,11 @@ is written, and then it leaves the inbox. ``receive`` finds it there as in an in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from heapq import merge
+from pathlib import Path
 
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import AuthenticationError, CdrError, IntegrityError, NotFoundError, RemoteError
@@ -17,20 +19,20 @@ from cdr_plugin.identity.keys import VerifyKey
 from cdr_plugin.identity.register import Client, ClientState, SenderKind
 from cdr_plugin.parcel.head import Head
 from cdr_plugin.parcel.limits import MAX_SEGMENT_OBJECT_BYTES
-from cdr_plugin.parcel.naming import folder_id
+from cdr_plugin.parcel.naming import folder_id, parcel_folder
 from cdr_plugin.parcel.records import iter_records
 from cdr_plugin.parcel.segment import open_segment
 from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import Answerer
 from cdr_plugin.top.enrolment import admit_clients
-from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
+from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, is_cut_off, merged
 from cdr_plugin.top.intake import MAX_SEGMENT_VERSIONS, Arrival
 from cdr_plugin.top.landed import INDEX
 from cdr_plugin.top.landing_notes import LandingNotes
 from cdr_plugin.top.quota import within
 from cdr_plugin.top.receive import newest_head, ordered
-from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
+from cdr_plugin.top.state import ClientRows, TakenSegment, VersionRow, VersionState
 from cdr_plugin.top.tier import TopTier
 
 
@@ -46,14 +48,15 @@ class Landed:
 class _WithLanded(ClientRows):
     """The rows of a client as if what has landed were taken; for a receipt, which is all that may be made of it."""
 
-    def __init__(self, rows: ClientRows, landed: set[tuple[bytes, int]], versions: Sequence[VersionRow]) -> None:
+    def __init__(self, rows: ClientRows, landed: Callable[[bytes], set[int]], versions: Sequence[VersionRow]) -> None:
         self.__dict__.update(rows.__dict__)
         self._landed = landed
         self._told = versions
 
-    def taken(self, parcel: bytes) -> dict[int, tuple[bytes, str]]:
-        landed = {index: (b"", "") for id_, index in self._landed if id_ == parcel}
-        return {**super().taken(parcel), **landed}
+    def taken(self, parcel: bytes) -> Iterator[TakenSegment]:
+        landed = self._landed(parcel)
+        others = (segment for segment in super().taken(parcel) if segment.idx not in landed)
+        return merge(others, map(TakenSegment, sorted(landed)))
 
     def versions(self) -> list[VersionRow]:
         return sorted([*super().versions(), *self._told], key=lambda row: (row.number, row.hash))
@@ -190,20 +193,25 @@ class _Landing:
         noted = self._notes.versions(self._sender.fingerprint)
         self._notes.drop(self._sender.fingerprint, [row for row in noted if (row.number, row.hash) in known])
         waiting = [row for row in noted if (row.number, row.hash) not in known]
-        told = _WithLanded(rows, self._in_landing(), waiting)
+        told = _WithLanded(rows, self._landed_of, waiting)
         present = {(arrival.parcel_id, arrival.index) for arrival in arrivals}
         answerer = Answerer(self._top, self._sender, self._inboxes, self._homes)
         own = told if self._sender.kind is SenderKind.CLIENT else None
-        answerer.write(told, own, head, present, final=False)
+        is_all = not is_cut_off(self._outside, self._folder)
+        answerer.write(told, own, head, present, is_all=is_all, final=False)
 
     def _drop_reduced(self) -> None:
-        here = {parcel for parcel, _ in self._in_landing()}
-        gone = [parcel for parcel in self._notes.order(self._sender.fingerprint) if parcel not in here]
-        self._notes.drop_parcels(self._sender.fingerprint, gone)
+        order = self._notes.order(self._sender.fingerprint)
+        self._notes.drop_parcels(self._sender.fingerprint, [parcel for parcel in order if not self._is_here(parcel)])
 
-    def _in_landing(self) -> set[tuple[bytes, int]]:
-        paths = (self._top.landing / "clients" / self._folder).glob(f"*/{INDEX}")
-        return {(bytes.fromhex(path.parent.name), int(path.name, 16)) for path in paths}
+    def _is_here(self, parcel: bytes) -> bool:
+        return next(self._paths(parcel), None) is not None
+
+    def _landed_of(self, parcel: bytes) -> set[int]:
+        return {int(path.name, 16) for path in self._paths(parcel)}
+
+    def _paths(self, parcel: bytes) -> Iterator[Path]:
+        return (self._top.landing / parcel_folder(self._folder, parcel)).glob(INDEX)
 
 
 def _signed(plaintext: bytearray) -> Iterator[SignedVersionRecord]:

@@ -1,7 +1,8 @@
 """Quotas: what a client may have stored, in bytes as it delivered them.
 
 What goes beyond stays in the inbox as it is, neither taken nor asked for, and the client is told why. Nobody else
-is touched by it. Once versions were forgotten and pruned, what the repository still holds is looked up, and counts.
+is touched by it. Once versions were forgotten and pruned, what the repository still holds is looked up, and counts:
+at the top. A tier that reduces is told nothing of what was forgotten above, so its count does not sink.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def _tell(top: TopTier, client: Client, text: str, inboxes: Inboxes, homes: Sequ
 
 
 def recount(top: TopTier) -> None:
-    """Look up what the repository holds of those who were told that their quota is used up, before a pass."""
+    """Look up what the repository holds of those who were told that their quota is used up, before a pass. What a tier
+    that passes on has retained says nothing of what is above: looked at only where the state was lost."""
     if top.quota is None:
         return
     now_s = time.time()
@@ -93,7 +95,7 @@ def recount(top: TopTier) -> None:
 
 def _is_to_be_counted(top: TopTier, client: Client, usage: Usage, now_s: float) -> bool:
     was_counted = 0 <= now_s - usage.counted_s < RECOUNT_EVERY_S
-    return usage.is_lost or (bool(top.state.get(_said(client))) and not was_counted)
+    return usage.is_lost or (top.is_end and bool(top.state.get(_said(client))) and not was_counted)
 
 
 def _said(client: Client) -> str:

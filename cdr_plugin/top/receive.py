@@ -21,7 +21,7 @@ from cdr_plugin.parcel.naming import folder_id, head_name
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import answered_fact
 from cdr_plugin.top.enrolment import admit_clients
-from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, merged
+from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, is_cut_off, merged
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.keys import publish_keys
 from cdr_plugin.top.landing_notes import landed_order
@@ -126,7 +126,7 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
         head = newest_head(top, inboxes, listings, client, reporter)
         below = below_of[client.fingerprint]
         in_order = ordered(arrivals, head, landed_order(top.landing, client.fingerprint))
-        has_more = any(folder in listing.cut_off for listing in listings)
+        has_more = is_cut_off(listings, folder)
         job = Work(client, rows, homes_of(folder, inboxes, listings), head, in_order, below, has_more)
         if job.arrivals or _must_answer(top, job) or _waits(top, client) or below:
             yield job
@@ -181,7 +181,7 @@ def newest_head(
 def ordered(arrivals: list[Arrival], head: Head | None, landed: Sequence[bytes] = ()) -> list[Arrival]:
     """By the head's order of parcels, then by index. Parcels that it does not name come last; but first those that
     have landed, in this order, since their sender knows them to be taken."""
-    named = [parcel.id for parcel in head.parcels] if head else []
+    named = dict.fromkeys(parcel.id for parcel in head.parcels) if head else {}
     before = [parcel for parcel in landed if parcel not in named]
     order = {parcel: at for at, parcel in enumerate([*before, *named])}
     return sorted(arrivals, key=lambda a: (order.get(a.parcel_id, len(order)), a.parcel_id, a.index))

@@ -57,8 +57,8 @@ def _measured(top: TopTier, inbox: Transport) -> Filling:
     """What lies in an inbox, of those whose segments are taken and of others; several groups may share it."""
     known_ones = known_folders(top.register)
     total = sum(size for _, size in segments_in(inbox))
-    seen = {info.name: info.size for info in top.view(inbox).list(CLIENTS) if not is_head(info.name)}
-    known = sum(size for name, size in seen.items() if client_folder(name) in known_ones)
+    seen = (info for info in top.view(inbox).list(CLIENTS) if not is_head(info.name))
+    known = sum(info.size for info in seen if client_folder(info.name) in known_ones)
     return Filling(known, max(total - known, 0))
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import AuthenticationError
 from cdr_plugin.identity.register import Client, ClientState, SenderKind
-from cdr_plugin.parcel.head import Head
+from cdr_plugin.parcel.head import Head, HeadParcel
 from cdr_plugin.parcel.introduction import Introduction
 from cdr_plugin.read_ahead import read_ahead
 from cdr_plugin.top.answer import Answerer
@@ -37,6 +38,9 @@ from cdr_plugin.top.subject import Pass, Subject
 
 CHECKPOINT_BYTES = 512 * 1024 * 1024
 """Bytes taken between two checkpoints: what a crash makes us read again at most."""
+MAX_SHOWN = 64
+"""Rejected segments of one sender in one pass that are named, and kept in quarantine, where 2 ms go for each. A hostile
+one leaves millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class SenderPass:
         self._deletable: list[Arrival] = []
         self._kept: list[Opened] = []
         self._since_checkpoint = 0
-        self._removed = 0
+        self._removed = self._rejected = 0
         self._first_subjects()
 
     def _first_subjects(self) -> None:
@@ -104,8 +108,9 @@ class SenderPass:
                 if isinstance(event, Taken | Rejected) and self._must_end():
                     self._checkpoint()
                     return False  # never before a segment is done with, or the next pass would begin as this one
+        has_all, nothing_waits = cache(self._has_all), cache(self._nothing_waits)
         for subject in self._subjects.values():
-            subject.commit(self._has_all, self._nothing_waits)
+            subject.commit(has_all, nothing_waits)
         self._take_superseded()
         self._checkpoint(final=True)
         self._top.told_news(self._sender)
@@ -131,11 +136,9 @@ class SenderPass:
     def _without_replays(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
         """Drop what was taken before; an object that was rejected may come again, repaired."""
         fresh = []
-        taken: dict[bytes, dict[int, tuple[bytes, str]]] = {}
         for arrival in arrivals:
-            rows = taken.setdefault(arrival.parcel_id, self._rows.taken(arrival.parcel_id))
-            before = rows.get(arrival.index)
-            if before is not None and not before[1]:
+            before = self._rows.outcome(arrival.parcel_id, arrival.index)
+            if before is not None and not before.reason:
                 self._deletable.append(arrival)
             else:
                 fresh.append(arrival)
@@ -211,11 +214,19 @@ class SenderPass:
         self._reporter.progress(segments=self._result.segments, bytes_in=self._result.bytes_in)
 
     def _reject(self, event: Rejected) -> None:
-        self._reporter.error(event.arrival.label, "receive", f"client {self._sender.name}: {event.error}")
-        self._quarantine.keep(event.arrival)
+        self._show(event)
         self._rows.reject(event.arrival.parcel_id, event.arrival.index, event.sha256 or bytes(32), str(event.error))
         self._deletable.append(event.arrival)
         self._result.rejected += 1
+
+    def _show(self, event: Rejected) -> None:
+        self._rejected += 1
+        if self._rejected <= MAX_SHOWN:
+            self._reporter.error(event.arrival.label, "receive", f"client {self._sender.name}: {event.error}")
+            self._quarantine.keep(event.arrival)
+        elif self._rejected == MAX_SHOWN + 1:
+            problem = f"more than {MAX_SHOWN} of its segments are rejected; the others are neither named nor kept"
+            self._reporter.error(f"client {self._sender.name}", "receive", problem)
 
     # --- durability ---
 
@@ -251,10 +262,9 @@ class SenderPass:
         """Is every segment of the parcel taken or kept?"""
         assert self._job.head is not None
         count = next(parcel.segments for parcel in self._job.head.parcels if parcel.id == parcel_id)
-        here = self._rows.taken(parcel_id).keys() | {
-            opened.arrival.index for opened in self._kept if opened.arrival.parcel_id == parcel_id
-        }
-        return all(index in here for index in range(count))
+        kept = {opened.arrival.index for opened in self._kept if opened.arrival.parcel_id == parcel_id}
+        done = sum(segment.idx < count and segment.idx not in kept for segment in self._rows.taken(parcel_id))
+        return done + sum(index < count for index in kept) == count
 
     def _checkpoint(self, *, final: bool = False) -> None:
         """Repository first, then pins, then what is passed on, then state, then receipts, then the inbox."""
@@ -281,18 +291,18 @@ class SenderPass:
                 self._result.blobs_missing += self._answer.write_about(subject.client, subject.rows)
         own = self._rows if self._sender.kind is SenderKind.CLIENT else None
         self._result.blobs_missing += self._answer.write(
-            self._rows, own, self._job.head, self._present(), final=final
+            self._rows, own, self._job.head, self._present(), is_all=not self._job.has_more, final=final
         )
 
     def _has_all(self) -> bool:
         """Was every segment taken that the sender's head announces, and is that all?"""
         if self._job.head is None:
             return False
-        for parcel in self._job.head.parcels:
-            taken = self._rows.taken(parcel.id)
-            if not parcel.closed or any(taken.get(index) != (b"", "") for index in range(parcel.segments)):
-                return False
-        return True
+        return all(parcel.closed and self._is_taken(parcel) for parcel in self._job.head.parcels)
+
+    def _is_taken(self, parcel: HeadParcel) -> bool:
+        taken = (segment for segment in self._rows.taken(parcel.id) if not segment.reason)
+        return sum(segment.idx < parcel.segments for segment in taken) == parcel.segments
 
     def _nothing_waits(self) -> bool:
         """Is what the sender put before now taken, or here in parts, or not there at all? What is left in an
@@ -300,12 +310,8 @@ class SenderPass:
         if self._inboxes.failures or self._job.has_more:
             return False
         kept = {opened.arrival for opened in self._kept}
-        taken: dict[bytes, dict[int, tuple[bytes, str]]] = {}
-        for arrival in self._job.arrivals:
-            rows = taken.setdefault(arrival.parcel_id, self._rows.taken(arrival.parcel_id))
-            if arrival.index not in rows and arrival not in kept:
-                return False
-        return True
+        left = (arrival for arrival in self._job.arrivals if arrival not in kept)
+        return all(self._rows.outcome(arrival.parcel_id, arrival.index) for arrival in left)
 
     def _present(self) -> set[tuple[bytes, int]]:
         """Segments that were in an inbox when the pass began."""

@@ -6,9 +6,11 @@ One database a group. Rows of a pass are collected in memory and written in one 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from heapq import merge
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,6 +133,14 @@ class Rejection(NamedTuple):
     reason: str
 
 
+class TakenSegment(NamedTuple):
+    """Of a segment that was taken nothing but the index; of one that was rejected the object's SHA-256, and why."""
+
+    idx: int
+    sha256: bytes = b""
+    reason: str = ""
+
+
 class ClientRows:
     """What the top remembers of one client: the durable rows plus those of the pass under way.
 
@@ -143,7 +153,7 @@ class ClientRows:
         self._possessed: dict[bytes, int] = {}
         self._held: dict[bytes, Payload] = {}
         self._released: set[bytes] = set()
-        self._taken: dict[tuple[bytes, int], tuple[bytes, str]] = {}
+        self._taken: defaultdict[bytes, dict[int, TakenSegment]] = defaultdict(dict)
         self._versions: dict[tuple[int, bytes], VersionRow] = {}
         self._missing: set[bytes] = set()
         self._found: set[bytes] = set()
@@ -153,27 +163,36 @@ class ClientRows:
 
     # --- segments ---
 
-    def taken(self, parcel: bytes) -> dict[int, tuple[bytes, str]]:
-        """Per index: nothing but empty values when it was taken, else the rejected object's SHA-256 and
-        the reason.
+    def taken(self, parcel: bytes) -> Iterator[TakenSegment]:
+        """The segments of a parcel that are done with, by index: there may be millions.
 
         Of this client alone: parcel IDs are public, so another client may send a parcel of that ID.
         """
+        fresh = self._taken.get(parcel, {})
         rows = self._db.connection.execute(
-            "SELECT idx, sha256, reason FROM taken WHERE client=? AND parcel=?", (self._client, parcel)
+            "SELECT idx, sha256, reason FROM taken WHERE client=? AND parcel=? ORDER BY idx", (self._client, parcel)
         )
-        found = {idx: (sha, reason) for idx, sha, reason in rows}
-        found.update({idx: row for (id_, idx), row in self._taken.items() if id_ == parcel})
-        return found
+        durable = (TakenSegment(*row) for row in rows if row[0] not in fresh)
+        return merge(durable, [fresh[index] for index in sorted(fresh)])
+
+    def outcome(self, parcel: bytes, index: int) -> TakenSegment | None:
+        """What became of one segment; None when it is not done with."""
+        if index in (fresh := self._taken.get(parcel, {})):
+            return fresh[index]
+        row = self._db.connection.execute(
+            "SELECT idx, sha256, reason FROM taken WHERE client=? AND parcel=? AND idx=?",
+            (self._client, parcel, index),
+        ).fetchone()
+        return TakenSegment(*row) if row else None
 
     def take(self, parcel: bytes, index: int) -> None:
         """Note that a segment was taken. Its object is not hashed (0.5 s per GB): it was authentic, and
         whatever else comes under its name is a replay."""
-        self._taken[parcel, index] = (b"", "")
+        self._taken[parcel][index] = TakenSegment(index)
 
     def reject(self, parcel: bytes, index: int, sha256: bytes, reason: str) -> None:
         """Note that the object with this hash was rejected; another one may take its place."""
-        self._taken[parcel, index] = (sha256, reason)
+        self._taken[parcel][index] = TakenSegment(index, sha256, reason)
 
     # --- possession ---
 
@@ -373,7 +392,7 @@ class ClientRows:
             db.executemany("DELETE FROM held_trees WHERE client=? AND id=?", [(client, id_) for id_ in self._released])
             db.executemany(
                 "INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)",
-                [(client, parcel, idx, sha, why) for (parcel, idx), (sha, why) in self._taken.items()],
+                [(client, parcel, *segment) for parcel, found in self._taken.items() for segment in found.values()],
             )
             db.executemany(
                 "INSERT OR REPLACE INTO versions VALUES (?,?,?,?,?,?,?,?,?,?,?)",

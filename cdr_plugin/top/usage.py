@@ -68,10 +68,11 @@ class Usage:
         self._counts.is_lost = True
 
     def recount(self, held: int, now_s: float) -> None:
-        """The repository holds so much of it: the lower figure counts from now on, after a loss this one."""
+        """The repository holds so much of it: the lower figure counts from now on, after a loss the higher one."""
         counts = self._counts
         counts.counted_s = now_s
-        before, counts.delivered = counts.delivered, held if counts.is_lost else min(counts.delivered, held)
+        choose = max if counts.is_lost else min
+        before, counts.delivered = counts.delivered, choose(counts.delivered, held)
         counts.at_last_version = max(counts.at_last_version + counts.delivered - before, 0)
         counts.is_lost = False
 

@@ -148,8 +148,8 @@ def test_a_quota_holds_up_its_group_alone_and_says_so_on_both_sides(host: Host) 
 
 
 @pytest.mark.parametrize("key", ['quota = "1GiB"', "when = {}", 'limit = "1MiB/s"'])
-def test_a_tier_that_stores_nothing_refuses_them_in_one_line(host: Host, key: str) -> None:
+def test_a_tier_that_opens_nothing_refuses_them_in_one_line(host: Host, key: str) -> None:
     text = f'[tier.b]\nreceive.inbox = "in"\nforward.to = "up"\n[tier.b.group.g]\n{key}\n'
     host.file.write_text(text)
     _, err = host.cdr("receive", code=1)
-    assert "of a tier that stores nothing is not carried out by this version" in err and err.count("\n") == 1
+    assert "of a tier that opens nothing is not carried out by this version" in err and err.count("\n") == 1

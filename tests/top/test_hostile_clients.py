@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import pytest
 
+from cdr_local.transport import LocalTransport
+from cdr_plugin.contracts import ObjectInfo
 from cdr_plugin.model.blobs import BlobType, Payload, blob_id
 from cdr_plugin.model.trees import encode_tree
 from cdr_plugin.parcel.builder import SegmentBuilder
@@ -17,7 +19,7 @@ from cdr_plugin.parcel.version import chunker_id
 from cdr_plugin.top.inbox import Inboxes
 from cdr_plugin.top.receive import _one_pass
 from cdr_plugin.top.result import ReceiveResult
-from cdr_plugin.top.state import ClientRows
+from cdr_plugin.top.state import ClientRows, TakenSegment
 from tests.support.chain import Chain, Recorder
 from tests.support.forger import Forger, check_repository, file_node, framed, plain
 from tests.top.copying import LABEL, appended, delta, encoded
@@ -177,6 +179,85 @@ def test_of_a_flood_of_segments_only_so_many_are_listed_at_once(chain: Chain, mo
     assert chain.receive().segments == 31
     assert other.version(1).state is VersionState.COMMITTED
     assert mallory.receipt().parcels[0].taken == 30
+
+
+def test_rejected_segments_in_any_number_are_named_and_kept_a_few_at_a_time(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of objects without a byte."""
+    monkeypatch.setattr("cdr_plugin.top.sender.MAX_SHOWN", 5)
+    parcel = client.parcel()
+    for path in client.put_segments([client.records()] * 30, parcel=parcel):
+        path.write_bytes(b"")
+    seen = Recorder()
+    assert chain.receive(seen).rejected == 30
+    assert len(seen.errors) == 6 and "more than 5 of its segments are rejected" in seen.errors[-1]
+    assert len(list((chain.top.state_folder / "quarantine").iterdir())) == 5
+    assert len(client.receipt().parcels[0].rejected) == 30
+    client.put_segments([client.records()] * 30, parcel=parcel)
+    assert chain.receive().segments == 30
+
+
+def test_requests_and_foreign_objects_in_any_number_cost_a_few_lines_and_keep_nobody_out_for_good(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdr_plugin.top.inbox.MAX_ENROLMENTS", 20)
+    for at in range(100):
+        client.put(f"clients/{client.folder}/enrol-{at:016x}", b"")
+        client.put(f"clients/{client.folder}/foreign-{at}", b"")
+    seen = Recorder()
+    chain.receive(seen)
+    assert sum("/enrol-" in line for line in seen.errors) == sum("/foreign-" in line for line in seen.errors) == 16
+    assert [line for line in seen.errors if " more " in line] == [
+        "clients: 84 more objects that are left where they are",
+        "clients: 4 more requests to be known are refused",
+    ]
+    chain.send(chain.new_client("other"))
+    for _ in range(200):  # each time with a chance of a fifth
+        chain.receive()
+        if any(known.name == "other" for known in chain.top.register.clients()):
+            return
+    raise AssertionError("never admitted")
+
+
+def test_what_was_taken_of_a_parcel_is_not_read_again_for_each_of_its_segments(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, read = ClientRows.taken, list[bytes]()
+
+    def taken(rows: ClientRows, parcel: bytes) -> Iterable[TakenSegment]:
+        read.append(parcel)
+        return real(rows, parcel)
+
+    monkeypatch.setattr(ClientRows, "taken", taken)
+    client.send_version([], encode_tree([file_node("f", b"does not come")]))
+    client.put_segments([client.records()] * 100)
+    assert chain.receive().segments == 101
+    assert len(read) < 10
+
+
+def test_of_a_flood_that_was_not_all_listed_nothing_is_looked_for_and_nothing_called_missing(
+    chain: Chain, client: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cdr_plugin.top.inbox.MAX_LISTED", 4)
+    looked_for: list[str] = []
+    real = LocalTransport.stat
+
+    def stat(transport: LocalTransport, name: str) -> ObjectInfo:
+        looked_for.append(name)
+        return real(transport, name)
+
+    monkeypatch.setattr(LocalTransport, "stat", stat)
+    first, *_ = client.put_segments([client.records()] * 30)
+    first.unlink()
+    inboxes = Inboxes(chain.top.plugins, chain.top.inboxes, Recorder(), chain.top.view)
+    with inboxes:
+        assert _one_pass(chain.top, inboxes, Recorder(), ReceiveResult())
+    (parcel,) = client.receipt().parcels
+    assert parcel.taken == 0 and not parcel.missing and not [name for name in looked_for if "clients" in name]
+    chain.receive()
+    (parcel,) = client.receipt().parcels
+    assert parcel.missing == [0]
 
 
 def test_a_version_of_more_segments_than_are_listed_at_once_is_committed(

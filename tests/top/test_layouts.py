@@ -14,6 +14,7 @@ from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.layout import Layout, post_layout, read_layout
 from cdr_plugin.parcel.naming import folder_id, group_id, head_name, layout_name
 from cdr_plugin.plugins import installed
+from cdr_plugin.top.laid_out import LaidOut
 from tests.support.chain import Chain, Recorder
 from tests.support.forger import Forger, check_repository
 from tests.support.hierarchy import Hierarchy, make_quick
@@ -70,6 +71,29 @@ def test_a_version_arrives_and_its_segments_lie_as_the_layout_says(
         world.receive()
         assert put(world.chain().inbox) == []
         world.deliver()
+    world.assert_settled()
+
+
+def test_more_objects_than_a_listing_remembers_arrive_as_well(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_quick(monkeypatch)
+    monkeypatch.setattr("cdr_plugin.top.laid_out.MAX_REMEMBERED", 2)
+    world = Hierarchy.make(tmp_path / "world", source)
+    chain = world.chain()
+    lay_out(chain.inbox, Layout.PER_GROUP)
+    change(world, 1)
+    world.backup()
+    world.send()
+    names = put(chain.inbox)
+    assert len(names) > 2
+    with chain.top.plugins.transport(str(chain.inbox)) as inbox:
+        view = chain.top.view(inbox)
+        assert isinstance(view, LaidOut)
+        assert len(list(view.list("clients"))) > len(names) and len(view._places) == 2
+    world.receive()
+    assert put(chain.inbox) == []
+    world.deliver()
     world.assert_settled()
 
 

@@ -47,6 +47,24 @@ def known(chain: Chain) -> list[Stranger]:
     return chain.top.register.strangers.all(chain.group)
 
 
+def test_unknown_senders_in_any_number_are_listed_in_part_and_keep_nobody_from_enrolling(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Forger(chain, "b")
+    monkeypatch.setattr("cdr_plugin.top.laid_out.MAX_UNKNOWN", 10)
+    for _ in range(50):
+        client.put(segment_name(os.urandom(16).hex(), os.urandom(16), 0), b"")
+    with chain.top.plugins.transport(str(chain.inbox)) as inbox:
+        assert sum(info.size == 0 for info in chain.top.view(inbox).list("clients")) == 10
+    client.send_files(f=b"one")
+    late = chain.new_client("late")
+    chain.send(late)
+    seen = Recorder()
+    assert chain.receive(seen).versions_stored == 1
+    assert "late" in {known.name for known in chain.top.register.clients()}
+    assert len(seen.errors) == 10
+
+
 def test_who_is_refused_is_kept_with_its_request_and_all_that_it_sent_stays(chain: Chain, alice: ClientTier) -> None:
     before = objects(chain, alice)
     seen = Recorder()
