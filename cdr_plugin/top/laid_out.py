@@ -8,6 +8,7 @@ and anybody can put a million: those that the heads of known clients name are op
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -77,10 +78,11 @@ class LaidOut(Transport):
                 heads.append(info.name)
             if info.name in self._places:
                 self._places[info.name].append(info.name)
+                info = replace(info, stamp="")  # either may be replaced
             yield info
         for shown, info in of_group.items():
             if self._places[shown] == [info.name]:
-                yield ObjectInfo(shown, info.size)
+                yield replace(info, name=shown)
         for shown, info in self._shared(heads):
             if shown.startswith(f"{folder}/"):
                 yield from self._also(shown, info)
@@ -93,7 +95,7 @@ class LaidOut(Transport):
             known = self._places.setdefault(shown, [shown])
         if known is None:
             self._places[shown] = [info.name]
-            yield ObjectInfo(shown, info.size)
+            yield replace(info, name=shown)
         else:
             known.append(info.name)
 
@@ -166,7 +168,7 @@ class LaidOut(Transport):
         self._first(name, lambda place: self._inner.get_file(place, path, moved))
 
     def stat(self, name: str) -> ObjectInfo:
-        return ObjectInfo(name, self._first(name, lambda place: self._inner.stat(place)).size)
+        return replace(self._first(name, lambda place: self._inner.stat(place)), name=name)
 
     def _newest_head(self, name: str, places: Sequence[str], length: int | None) -> bytes:
         """A client leaves its head where it was when the layout changes, and writes the next one elsewhere."""
