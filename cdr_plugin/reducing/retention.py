@@ -20,8 +20,8 @@ from cdr_plugin.identity.register import SenderKind
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.commit import VersionTag
 from cdr_plugin.top.state import VersionState
+from cdr_plugin.top.version_tags import VersionTag
 
 _LATEST_PRUNE_S = 86400
 """Pruning takes the repository for itself: once a day, unless the size demands it."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from cdr_plugin.contracts import Transport
+from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import FormatError, NotFoundError, RemoteError
-from cdr_plugin.parcel.naming import CLIENTS, EnrolmentName, HeadName, SegmentName, parse_name
+from cdr_plugin.parcel.naming import ANSWERS, CLIENTS, EnrolmentName, HeadName, SegmentName, parse_name
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.intake import Arrival
@@ -34,7 +34,7 @@ class Inbox:
 
     transport: Transport
     segments_by_folder: dict[str, list[Arrival]] = field(default_factory=dict)
-    heads: set[str] = field(default_factory=set)
+    heads: dict[str, ObjectInfo] = field(default_factory=dict)
     enrolments: list[tuple[str, EnrolmentName]] = field(default_factory=list)
     cut_off: set[str] = field(default_factory=set)
 
@@ -81,7 +81,7 @@ def list_inbox(transport: Transport, reporter: Reporter) -> Inbox:
             arrival = Arrival(info.name, name.parcel_id, name.index, ((transport, info.size),))
             inbox.add_segment(name.folder, arrival)
         elif isinstance(name, HeadName):
-            inbox.heads.add(name.folder)
+            inbox.heads[name.folder] = info
         elif isinstance(name, EnrolmentName):
             if info.size > MAX_ENROLMENT_BYTES:
                 reporter.error(info.name, "receive", f"{info.size} bytes are no request to be known; left where it is")
@@ -165,6 +165,14 @@ class Inboxes:
         for inbox in self:
             with self.using(inbox):
                 found.append(list_inbox(inbox, self._reporter))
+        return found
+
+    def answers(self) -> dict[Transport, set[str]]:
+        """Names of what lies in each for those below."""
+        found = {}
+        for inbox in self.answered:
+            with self.using(inbox):
+                found[inbox] = {info.name for info in inbox.list(ANSWERS)}
         return found
 
     def lack(self, name: str, homes: Iterable[Transport]) -> bool:
