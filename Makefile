@@ -45,6 +45,7 @@ bench-delta: $(VENV)/.run
 
 bench-tiers: $(VENV)/.run
 	$(IN_VENV) python -m bench.tiers
+	$(IN_VENV) python -m bench.growth
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -224,10 +224,11 @@ class Ability(Flag):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object of a storage: its name and size in bytes."""
+    """One object: name, size in bytes, and a stamp: another one once it was replaced; empty where nobody can tell."""
 
     name: str
     size: int
+    stamp: str = field(default="", compare=False)
 
 
 class Transport(ABC):
@@ -521,7 +522,7 @@ class RepositoryReader(ABC):
 
 @dataclass(frozen=True, slots=True)
 class RepositoryOptions:
-    """How to open a repository. ``password`` is asked for only when it is needed."""
+    """How to open a repository. ``password`` is asked for only when needed; ``reads_all``: forget what was known."""
 
     password: Callable[[], str] = field(repr=False)
     state: Path | None = None
@@ -536,6 +537,7 @@ class RepositoryOptions:
     """The start of the ID of the key to try first."""
     no_lock: bool = False
     """Take no lock for reading, as where the storage is read-only."""
+    reads_all: bool = False
     reporter: Reporter = field(default_factory=Reporter)
     """Told of what is worth reading but stops nothing."""
 

@@ -30,7 +30,9 @@ class Database:
     processes are never blocked for longer than a commit.
     """
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
+    def __init__(self, path: Path, schema: str, version: int, indexes: str = "") -> None:
+        """``indexes``: statements that may be repeated (IF NOT EXISTS). What is only faster with them needs no version
+        of its own: a program that does not know them keeps them up as well."""
         self._path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,12 +42,12 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise self._translated(error) or RemoteError(f"{path}: {error}") from error
         try:
-            self._prepare(schema, version)
+            self._prepare(schema, version, indexes)
         except sqlite3.DatabaseError as error:
             self.connection.close()
             raise self._translated(error) or self._unusable(error) from error
 
-    def _prepare(self, schema: str, version: int) -> None:
+    def _prepare(self, schema: str, version: int, indexes: str) -> None:
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("PRAGMA synchronous=FULL")
         with self.transaction():
@@ -54,6 +56,8 @@ class Database:
                 for statement in schema.split(";"):
                     self.connection.execute(statement)
                 self.connection.execute(f"PRAGMA user_version={version}")
+            for statement in indexes.split(";") if found in (0, version) else ():
+                self.connection.execute(statement)
         if found not in (0, version):
             raise UnknownVersionError(
                 f"{self._path}: state of version {found}, this program knows {version}; upgrade CDR"

@@ -14,9 +14,9 @@ _FACTS = "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT 
 class TierState:
     """A ``state.db`` in the folder of one tier. One thread at a time; several processes may have it open."""
 
-    def __init__(self, folder: Path, schema: str, version: int) -> None:
+    def __init__(self, folder: Path, schema: str, version: int, indexes: str = "") -> None:
         self.folder = folder
-        self._db = Database(folder / "state.db", _FACTS + schema, version)
+        self._db = Database(folder / "state.db", _FACTS + schema, version, indexes)
 
     def close(self) -> None:
         self._db.close()
@@ -25,6 +25,14 @@ class TierState:
         """A fact, or None when it was never put."""
         row = self._db.connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
         return row[0] if row else None
+
+    def facts(self, prefix: str) -> dict[str, bytes]:
+        """Those whose names begin so, by the rest of the name: one query, however many there are."""
+        rows = self._db.connection.execute(
+            "SELECT substr(key, ?), value FROM meta WHERE key>=? AND key<?",
+            (len(prefix) + 1, prefix, prefix + chr(0x10FFFF)),
+        )
+        return dict(rows)
 
     def put(self, facts: Mapping[str, bytes | str]) -> None:
         """Remember facts in one transaction; text is stored as UTF-8."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cdr_plugin.retention.clients import NEWEST
-from cdr_plugin.top.commit import VersionTag
+from cdr_plugin.top.version_tags import VersionTag
 from tests.restic.world import Place, make_place
 from tests.support.changing import change, many_files
 from tests.support.direct import backup_into

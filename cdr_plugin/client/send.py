@@ -1,4 +1,5 @@
-"""``cdr send`` of a client: answers and segments go out in order, then the head; receipts are read before and after.
+"""``cdr send`` of a client: answers and segments go out in order, then the head; receipts are read before, and again
+behind what was sent.
 
 Needs no lock against ``cdr backup``: it sees a segment only once it is durable and recorded. Every
 step can be repeated: putting the same sealed object twice changes nothing.
@@ -197,7 +198,8 @@ class Sender:
     def end(self) -> SendResult:
         """Announce what was sent, and take in what was answered meanwhile."""
         self.announce()
-        self._read_receipts()
+        if self._result.segments_sent:  # else what the session began with is as new
+            self._read_receipts()
         remove_old_catalogs(self._state)
         self._result.segments_waiting, self._result.bytes_waiting = self._state.queue()
         return self._result

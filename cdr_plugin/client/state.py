@@ -69,10 +69,10 @@ class VersionRow:
 
 
 class ClientState(TierState):
-    """The state database of one client. ``more``: further tables, as SQL."""
+    """The state database of one client. ``more``: further tables, as SQL; ``indexes``: see ``Database``."""
 
-    def __init__(self, folder: Path, more: str = "") -> None:
-        super().__init__(folder, _SCHEMA + more, _VERSION)
+    def __init__(self, folder: Path, more: str = "", indexes: str = "") -> None:
+        super().__init__(folder, _SCHEMA + more, _VERSION, indexes)
 
     @cached_property
     def holdings(self) -> Holdings:

@@ -66,6 +66,14 @@ class TransportConformance:
             assert storage.get(name) == data
             assert storage.stat(name) == ObjectInfo(name, len(data))
 
+    def test_an_object_has_another_stamp_once_it_was_replaced_and_not_before(self, storage: Transport) -> None:
+        storage.put("a/b", b"one")
+        before = [storage.stat("a/b").stamp, *(info.stamp for info in storage.list("a"))]
+        assert before[0] == before[1] == storage.stat("a/b").stamp
+        storage.put("a/b", b"two", overwrite=True)
+        after = [storage.stat("a/b").stamp, *(info.stamp for info in storage.list("a"))]
+        assert after[0] == after[1] and (after != before or after == ["", ""])
+
     def test_any_bytes_like_object_can_be_put(self, storage: Transport) -> None:
         storage.put("array", bytearray(b"12345"))
         storage.put("view", memoryview(b"0123456789")[2:5])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -149,6 +149,8 @@ class Register:
         """Open the register at ``path``, making it when it is not there."""
         self._lock = Lock()
         self._path = path
+        self._listed: Sequence[Client] = ()
+        self._listed_at: tuple[int, ...] = ()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
@@ -319,10 +321,13 @@ class Register:
 
     def clients(self, group: str | None = None) -> list[Client]:
         """All clients and tiers, of one group or all, by group and name."""
-        where, values = ("", ()) if group is None else ("WHERE grp = ?", (group,))
         with self._reading() as db:
-            rows = db.execute(f"SELECT {_COLUMNS} FROM clients {where} ORDER BY grp, name", values)
-            return [_client(row) for row in rows]
+            # A pass asks half a dozen times. The first part changes with what others commit, the second with our own.
+            now = (*db.execute("PRAGMA data_version").fetchone(), db.total_changes)
+            if now != self._listed_at:
+                rows = db.execute(f"SELECT {_COLUMNS} FROM clients ORDER BY grp, name")
+                self._listed, self._listed_at = [_client(row) for row in rows], now
+            return [client for client in self._listed if group in (None, client.group)]
 
     def makers(self, group: str) -> list[Client]:
         """Who makes versions: the clients of a group without the tiers that speak for them."""

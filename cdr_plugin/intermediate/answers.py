@@ -1,42 +1,52 @@
 """Bringing receipts and the like down into every inbox.
 
 They are sealed, so nobody here can tell which of two is the newer. Of several storages above that hold one, the
-storage in which it has changed last says how it reads below; what was seen in each is remembered.
+storage in which it has changed last says how it reads below; what was seen in each is remembered. What looks, above
+and below, as it did when it was the same there and there is not read.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
-from cdr_plugin.contracts import Transport
+from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import NotFoundError
 from cdr_plugin.intermediate.objects import MAX_OBJECT_BYTES, in_order, put_if_new
 from cdr_plugin.parcel.limits import MAX_STATUS_BYTES
 from cdr_plugin.parcel.naming import ANSWERS, NOTES, ObjectName, is_status_name
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.tier_state import TierState
+from cdr_plugin.unchanged import Unchanged, look_of
 
 
 def bring_answers(
     above: Mapping[str, Transport],
     inboxes: Sequence[Transport],
-    state: TierState | None,
+    state: TierState,
     reporter: Reporter,
     is_wanted: Callable[[ObjectName], bool] = lambda _name: True,
 ) -> int:
-    """How many were new below. ``above``: storages by URL; ``state`` where there may be several, to remember."""
+    """How many were new below. ``above``: storages by URL; ``state``: where it is remembered what was seen."""
     copied = 0
+    unchanged = Unchanged(state, f"answers {' '.join(above)}", time.time())
+    below = [{info.name: info for info in inbox.list(ANSWERS)} for inbox in inboxes]
     for name, holders in _held(above, is_wanted, reporter).items():
-        data = _latest(name, holders, state)
+        look = look_of([*(holders.get(url) for url in above), *(listed.get(name) for listed in below)])
+        if (name, look) in unchanged:
+            continue
+        data = _latest(name, {url: above[url] for url in holders}, state)
         if data is not None:
-            copied += sum(put_if_new(inbox, name, data) for inbox in inboxes)
+            new = sum(put_if_new(inbox, name, data) for inbox in inboxes)
+            copied += new
+            if not new:  # else the next listing says how it looks now
+                unchanged.read(name, look)
+    unchanged.save()
     return copied
 
 
-def bring_statuses(
-    above: Mapping[str, Transport], inboxes: Sequence[Transport], state: TierState | None
-) -> None:
+def bring_statuses(above: Mapping[str, Transport], inboxes: Sequence[Transport], state: TierState) -> None:
     """What the tiers above say of themselves, for senders below who know their keys; what they say no more goes. It
     is not ours to judge: who forges one is not believed, and an old one runs out by itself."""
     found: dict[str, dict[str, Transport]] = {}
@@ -60,20 +70,20 @@ def _statuses(storage: Transport) -> set[str]:
 
 def _held(
     above: Mapping[str, Transport], is_wanted: Callable[[ObjectName], bool], reporter: Reporter
-) -> dict[str, dict[str, Transport]]:
-    """Names of answers, and the storages that hold each."""
-    found: dict[str, dict[str, Transport]] = {}
+) -> dict[str, dict[str, ObjectInfo]]:
+    """Names of answers, and what the storages that hold each say of it."""
+    found: dict[str, dict[str, ObjectInfo]] = {}
     for url, storage in above.items():
         for info, name in in_order(storage.list(ANSWERS), reporter):
             if is_wanted(name):
-                found.setdefault(info.name, {})[url] = storage
+                found.setdefault(info.name, {})[url] = info
     return found
 
 
-def _latest(name: str, holders: Mapping[str, Transport], state: TierState | None) -> bytes | None:
+def _latest(name: str, holders: Mapping[str, Transport], state: TierState) -> bytes | None:
     read = {url: data for url, storage in holders.items() if (data := _read(storage, name)) is not None}
-    if state is None or not read:
-        return next(iter(read.values()), None)
+    if not read:
+        return None
     seen = {url: sha256(data).digest() for url, data in read.items()}
     changed = [url for url in seen if state.get(f"{name} {url}") != seen[url]]
     if changed:

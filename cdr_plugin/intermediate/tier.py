@@ -83,10 +83,10 @@ class IntermediateTier:
         from cdr_plugin.intermediate.forward import send
 
         with self._working() as spool, ExitStack() as stack:
-            limited, several = self.plugins.limited(self.forward_limit), bool(self.also_to)
+            limited = self.plugins.limited(self.forward_limit)
             above, _ = self._reachable(limited, (self.to, *self.also_to), stack, reporter.note)
             moved = send(spool, self.spool, list(above.values()), reporter, may_go_on)
-            state = stack.enter_context(closing(TierState(self.state_folder / "answers", "", 1))) if several else None
+            state = stack.enter_context(closing(TierState(self.state_folder / "answers", "", 1)))
             inboxes, moved.failures = self._reachable(self.plugins, self.inboxes, stack, reporter.note)
             below = list(inboxes.values())
             moved.answers = bring_answers(above, below, state, reporter)

@@ -70,10 +70,6 @@ class Standing:
     time: str = ""
     versions: Sequence[PresentVersion] = ()
 
-    def body(self) -> bytes:
-        """All but the serial, in one encoding: equal for standings that say the same."""
-        return msgspec.msgpack.encode(_body(self))
-
 
 def _body(standing: Standing) -> _Body:
     return _Body(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 
 import zstandard
@@ -54,8 +54,7 @@ class _Answering:
     def __init__(self, tier: ReducingTier, uplink: Uplink, stack: ExitStack) -> None:
         self._tier = tier
         self._clients = {c.fingerprint: c for c in tier.register.clients(tier.group) if c.kind is SenderKind.CLIENT}
-        self._rows = {fingerprint: tier.state.client(fingerprint) for fingerprint in self._clients}
-        self._trees = [tier.state.client(c.fingerprint) for c in tier.register.clients(tier.group)]
+        self._rows = cache(tier.state.client)
         self._verifier = Verifier(tier.decoder, MAX_DATA_BLOB_BYTES)
         self._reader = self._open(stack)
         self.writer = ParcelWriter(uplink, answers=True)
@@ -111,10 +110,10 @@ class _Answering:
     def ask_below(self, reporter: Reporter) -> None:
         """Have the clients asked for what is not here, by their next receipt."""
         for fingerprint, rows in groupby(sorted(self._not_here), key=lambda row: row[0]):
-            if fingerprint in self._rows:
+            if fingerprint in self._clients:
                 keys = [key for _, key in rows]
-                self._rows[fingerprint].disown(keys)
-                self._rows[fingerprint].checkpoint()
+                self._rows(fingerprint).disown(keys)
+                self._rows(fingerprint).checkpoint()
                 self._tier.state.put({news_fact(self._clients[fingerprint]): "1"})
                 reporter.note(
                     f"client {self._clients[fingerprint].name}: {len(keys)} blobs are missing above and not kept here; "
@@ -122,7 +121,7 @@ class _Answering:
                 )
 
     def _possesses(self, fingerprint: bytes, key: bytes) -> bool:
-        return fingerprint in self._rows and self._rows[fingerprint].possesses(key)
+        return fingerprint in self._clients and self._rows(fingerprint).possesses(key)
 
     def _send(self, key: bytes, owners: Sequence[Client]) -> bool:
         """One client's delivery of it, and for the others that they delivered it too; False when it is not here."""
@@ -149,8 +148,8 @@ class _Answering:
     def _copies(self, type_: BlobType, id_: BlobId) -> Iterator[Callable[[], bytes]]:
         if self._reader is not None:
             yield partial(self._reader.read, type_, id_)
-        for rows in self._trees if type_ is BlobType.TREE else ():
-            held = rows.held(id_)
+        for client in self._tier.register.clients(self._tier.group) if type_ is BlobType.TREE else ():
+            held = self._rows(client.fingerprint).held(id_)
             if held is not None:
                 yield partial(self._verifier.decode, held)
 

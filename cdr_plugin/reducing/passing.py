@@ -76,7 +76,8 @@ class PassingOn(Onward):
     def introduce(self, clients: Sequence[Client]) -> None:
         """Let the tiers above know clients of which they have not heard, durably."""
         for lane in self._lanes:
-            new = [client for client in clients if not lane.uplink.state.is_introduced(client.fingerprint)]
+            known = lane.uplink.state.known_above()
+            new = [client for client in clients if client.fingerprint not in known]
             for client in new:
                 lane.writer.introduce(client)
             if new:

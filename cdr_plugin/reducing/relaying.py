@@ -7,7 +7,7 @@ in, and told to the client in a receipt of this tier's own.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from cdr_plugin.client.answer_reading import read_answer
@@ -19,7 +19,16 @@ from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
 from cdr_plugin.identity.register import Client, SenderKind
 from cdr_plugin.intermediate.answers import bring_answers
 from cdr_plugin.parcel.digest import read_digest, read_digest_part
-from cdr_plugin.parcel.naming import Answer, AnswerName, ObjectName, PartName, answer_name, folder_id, part_name
+from cdr_plugin.parcel.naming import (
+    ANSWERS,
+    Answer,
+    AnswerName,
+    ObjectName,
+    PartName,
+    answer_name,
+    folder_id,
+    part_name,
+)
 from cdr_plugin.parcel.receipt import Receipt, read_receipt
 from cdr_plugin.parcel.sealed import Addressee
 from cdr_plugin.reducing.tier import ReducingTier
@@ -28,26 +37,46 @@ from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import Answerer
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, is_cut_off, merged
 from cdr_plugin.top.receive import newest_head
+from cdr_plugin.unchanged import Unchanged, look_of
 
 _OURS = (Answer.RECEIPT, Answer.ENROLMENT, Answer.KEYS, Answer.NOTICE, Answer.DIGEST)
 """What a client hears from the tier that it seals to, and from no other."""
 
 
-def take_relayed(tier: ReducingTier, uplink: Uplink, storages: Iterable[Transport], reporter: Reporter) -> None:
+def take_relayed(
+    tier: ReducingTier, uplink: Uplink, storages: Mapping[str, Transport], reporter: Reporter
+) -> None:
     """Take in the newest relayed receipt about each client, behind the uplink's own receipt: what that says to be
-    taken, these speak of."""
-    places = list(storages)
-    for client in tier.register.clients(tier.group):
-        if client.kind is SenderKind.CLIENT:
-            found = [_read(uplink, client, place, reporter) for place in places]
-            newest = max((receipt for receipt in found if receipt), key=lambda r: r.serial, default=None)
-            if newest is not None and newest.serial > uplink.state.relayed_serial(client.fingerprint):
-                uplink.state.take_relayed(client.fingerprint, newest)
+    taken, these speak of. One that looks in a listing as it did when it was taken in is not read again."""
+    looks = {url: Unchanged(uplink.state, f"relayed {url}", time.time()) for url in storages}
+    newest: dict[bytes, Receipt] = {}
+    for url, storage in storages.items():
+        for client, receipt in _unread(tier, uplink, storage, looks[url], reporter):
+            before = newest.setdefault(client.fingerprint, receipt)
+            newest[client.fingerprint] = max(before, receipt, key=lambda one: one.serial)
+    for fingerprint, receipt in newest.items():
+        if receipt.serial > uplink.state.relayed_serial(fingerprint):
+            uplink.state.take_relayed(fingerprint, receipt)
+    for unchanged in looks.values():
+        unchanged.save()
 
 
-def _read(uplink: Uplink, client: Client, storage: Transport, reporter: Reporter) -> Receipt | None:
-    name = answer_name(folder_id(client.key, uplink.ticket.group), Answer.RECEIPT)
-    return read_answer(uplink, storage, name, partial(read_receipt, about=client.fingerprint), tier_signer, reporter)
+def _unread(
+    tier: ReducingTier, uplink: Uplink, storage: Transport, unchanged: Unchanged, reporter: Reporter
+) -> Iterator[tuple[Client, Receipt]]:
+    """What a storage says that has not been read there before."""
+    listed = {info.name: info for info in storage.list(ANSWERS)}
+    for client in tier.register.makers(tier.group):
+        name = answer_name(folder_id(client.key, uplink.ticket.group), Answer.RECEIPT)
+        info = listed.get(name)
+        look = look_of([info])
+        if (name, look) in unchanged or (info is None and not unchanged.rereads):
+            continue
+        opens = partial(read_receipt, about=client.fingerprint)
+        receipt = read_answer(uplink, storage, name, opens, tier_signer, reporter)
+        if receipt is not None:
+            unchanged.read(name, look)
+            yield client, receipt
 
 
 def take_digest(tier: ReducingTier, uplink: Uplink, storage: Transport, reporter: Reporter) -> None:
@@ -89,7 +118,7 @@ def carry_down(
             return name.folder in folders and name.answer not in _OURS
         return isinstance(name, PartName) and name.folder in folders
 
-    return bring_answers(above, inboxes, uplink.state if len(uplink.storages) > 1 else None, reporter, is_wanted)
+    return bring_answers(above, inboxes, uplink.state, reporter, is_wanted)
 
 
 def _is_client(client: Client) -> bool:
@@ -98,7 +127,7 @@ def _is_client(client: Client) -> bool:
 
 def tell_news(tier: ReducingTier, reporter: Reporter) -> None:
     """Write receipts for the clients of which the tiers above said something. When a pass is at work, it does."""
-    if not any(tier.has_news(client) for client in tier.register.clients(tier.group)):
+    if not tier.with_news():
         return
     try:
         with (
@@ -113,7 +142,8 @@ def tell_news(tier: ReducingTier, reporter: Reporter) -> None:
 def _tell(tier: ReducingTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: Reporter) -> None:
     clients = tier.register.clients(tier.group)
     senders = {client.fingerprint: client for client in clients if not client.via}
-    for client in filter(tier.has_news, clients):
+    news = tier.with_news()
+    for client in (client for client in clients if client.fingerprint in news):
         sender = senders.get(client.via or client.fingerprint)
         if sender is None:
             continue

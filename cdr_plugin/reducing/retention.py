@@ -23,9 +23,10 @@ from cdr_plugin.identity.register import Client, SenderKind
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.reducing.tier import ReducingTier
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.commit import VersionTag
 from cdr_plugin.top.pins import renew_pin
+from cdr_plugin.top.snapshots import Snapshots
 from cdr_plugin.top.state import VersionState
+from cdr_plugin.top.version_tags import VersionTag
 
 _LATEST_PRUNE_S = 86400
 """Pruning takes the repository for itself: once a day, unless the size demands it."""
@@ -76,8 +77,9 @@ def _abandon(tier: ReducingTier, repository: Repository, reporter: Reporter) -> 
     if found:
         tier.state.put({_TO_PRUNE: "1"})
         with repository.writing() as repo:
+            snapshots = Snapshots(repo)
             for client in found:
-                renew_pin(repo, client.fingerprint, [])
+                renew_pin(repo, snapshots, client.fingerprint, [])
         for client in found:
             tier.state.client(client.fingerprint).abandon()
     trees = 0

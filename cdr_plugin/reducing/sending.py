@@ -30,7 +30,7 @@ class UplinkSender(Sender):
 
     def _read_receipts(self) -> None:
         self._read_receipt()
-        take_relayed(self._tier, self._uplink, self._storages.values(), self._reporter)
+        take_relayed(self._tier, self._uplink, self._storages, self._reporter)
         self._release()
         adopt_policies(self._uplink, self._storages.values(), self._folder, self._reporter)
         self._each(lambda _, storage: take_digest(self._tier, self._uplink, storage, self._reporter))

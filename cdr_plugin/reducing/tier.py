@@ -169,8 +169,8 @@ class ReducingTier(TopTier):
 
     # --- answering ---
 
-    def has_news(self, client: Client) -> bool:
-        return super().has_news(client) or any(uplink.state.has_news(client.fingerprint) for uplink in self.uplinks)
+    def with_news(self) -> set[bytes]:
+        return super().with_news().union(*(uplink.state.with_news() for uplink in self.uplinks))
 
     def told_news(self, client: Client) -> None:
         super().told_news(client)
@@ -211,8 +211,8 @@ class ReducingTier(TopTier):
                 rows.settle(replace(row, record=b""), told.state, reason=told.reason)
 
     def has_introductions(self) -> bool:
-        clients = [client.fingerprint for client in self._clients()]
-        return any(not uplink.state.is_introduced(client) for uplink in self.uplinks for client in clients)
+        clients = {client.fingerprint for client in self._clients()}
+        return any(clients - uplink.state.known_above() for uplink in self.uplinks)
 
     def _clients(self) -> list[Client]:
         """Clients below, as far as they are served: no tiers, of which nobody above needs to hear."""

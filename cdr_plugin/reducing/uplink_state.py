@@ -35,6 +35,10 @@ CREATE TABLE digest (hash BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE relays (client BLOB PRIMARY KEY, serial INTEGER NOT NULL, is_news INTEGER NOT NULL) WITHOUT ROWID
 """
 
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS news ON relays (client) WHERE is_news=1
+"""
+
 MAX_REPEATS = 3
 """How often a record that the tier above does not name is sent anew: it may refuse it without a word."""
 _INTRODUCED = "introduced:"
@@ -64,7 +68,7 @@ class UplinkState(ClientState):
     """The state database of one uplink."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, _TABLES)
+        super().__init__(folder, _TABLES, _INDEXES)
 
     # --- what goes up ---
 
@@ -142,9 +146,9 @@ class UplinkState(ClientState):
         db.execute("DELETE FROM opaque WHERE parcel=? AND idx=?", place)
         db.execute("DELETE FROM meta WHERE key LIKE ?", (f"{_INTRODUCED}%",))
 
-    def is_introduced(self, client: bytes) -> bool:
-        """Has the tier above been told of a client, as far as is known?"""
-        return self.get(_INTRODUCED + client.hex()) is not None
+    def known_above(self) -> set[bytes]:
+        """Clients of which the tier above has been told, as far as is known."""
+        return {bytes.fromhex(client) for client in self.facts(_INTRODUCED)}
 
     def introduced(self, clients: Iterable[bytes]) -> None:
         """A segment that is recorded introduces these."""
@@ -186,7 +190,7 @@ class UplinkState(ClientState):
     # --- what comes down ---
 
     def relayed_serial(self, client: bytes) -> int:
-        """Of the newest relayed receipt about a client that was taken in."""
+        """Of the newest relayed receipt about a client that was taken in; 0 before the first."""
         row = self._db.connection.execute("SELECT serial FROM relays WHERE client=?", (client,)).fetchone()
         return int(row[0]) if row else 0
 
@@ -266,10 +270,10 @@ class UplinkState(ClientState):
         )
         return {(number, hash_): (state, snapshot, reason) for number, hash_, state, snapshot, reason in rows}
 
-    def has_news(self, client: bytes) -> bool:
-        """Did the tier above say something of a client that it has not been told?"""
-        sql = "SELECT 1 FROM relays WHERE client=? AND is_news=1"
-        return self._db.connection.execute(sql, (client,)).fetchone() is not None
+    def with_news(self) -> set[bytes]:
+        """Clients of whom the tier above said something that they have not been told."""
+        rows = self._db.connection.execute("SELECT client FROM relays INDEXED BY news WHERE is_news=1")
+        return {client for (client,) in rows}
 
     def told_news(self, client: bytes) -> None:
         with self._db.transaction() as db:

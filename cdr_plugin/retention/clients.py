@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from cdr_plugin.contracts import StoredVersion
 from cdr_plugin.retention.calendars import moment
 from cdr_plugin.retention.policy import Kept, Outcome
-from cdr_plugin.top.commit import VersionTag
+from cdr_plugin.top.version_tags import VersionTag
 
 NEWEST = "newest version of a client"
 

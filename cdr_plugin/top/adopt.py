@@ -23,12 +23,12 @@ from cdr_plugin.model.trees import Node, decode_tree
 from cdr_plugin.parcel.sealed import Author
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.choosing import Chooser, Wanted
-from cdr_plugin.top.commit import tags_of
 from cdr_plugin.top.facts import iter_facts
 from cdr_plugin.top.pins import pin_adopted
 from cdr_plugin.top.publish import Publisher, adopted_fact
 from cdr_plugin.top.rebuild import rebuild
 from cdr_plugin.top.receive import receive
+from cdr_plugin.top.snapshots import Snapshots
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 from cdr_plugin.top.tier import TopTier
 
@@ -95,6 +95,7 @@ class _Adoption:
     ) -> None:
         self._top = top
         self._repo = repo
+        self._snapshots = Snapshots(repo)
         self._client = client
         self._version = version
         self._reporter = reporter
@@ -104,7 +105,7 @@ class _Adoption:
 
     def run(self, inboxes: list[Transport]) -> Adopted:
         self._remember_repository()
-        pin_adopted(self._repo, self._client.fingerprint, self._version.snapshot.tree)
+        pin_adopted(self._snapshots, self._client.fingerprint, self._version.snapshot.tree)
         self._grant()
         self._publish(inboxes)
         return self._result
@@ -112,7 +113,7 @@ class _Adoption:
     def _remember_repository(self) -> None:
         """A state that was lost is rebuilt first: once there are rows, no pass would do it."""
         if self._rows.is_new():
-            rebuild(self._repo, self._rows, self._client, self._reporter)
+            rebuild(self._repo, self._snapshots, self._rows, self._client, self._reporter)
             self._repo.flush()
             self._rows.checkpoint()
 
@@ -212,8 +213,8 @@ class _Adoption:
     def _tree_of(self, newest: VersionRow | None) -> bytes:
         """Its root tree, as far as a snapshot says; else empty."""
         if newest is not None:
-            for version in self._repo.versions:
-                if any(t.record_hash == newest.hash for t in tags_of(version, self._client.fingerprint)):
+            for tag, version in self._snapshots.of_client(self._client.fingerprint):
+                if tag.record_hash == newest.hash:
                     return bytes.fromhex(version.snapshot.tree)
         return b""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
@@ -142,6 +143,11 @@ class CareState(TierState):
             "SELECT number, hash, time_s FROM verified WHERE client=? ORDER BY number, hash", (client[:16],)
         )
         return [VerifiedVersion(*row) for row in rows]
+
+    @property
+    def edition(self) -> bytes:
+        """Another one whenever something else may be verified than before."""
+        return sha256(self.get(_CHECK) or b"").digest()
 
     # --- forget ---
 

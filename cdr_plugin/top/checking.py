@@ -23,12 +23,12 @@ from cdr_plugin.model.times import parse_time
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.care_state import CareState, CheckNote, VersionKey
 from cdr_plugin.top.check_parts import part_to_read
-from cdr_plugin.top.commit import VersionTag
 from cdr_plugin.top.damage_reach import Blob, DamageReach
 from cdr_plugin.top.inbox import Inboxes
 from cdr_plugin.top.sampling import Sample, read_sample
 from cdr_plugin.top.tier import TopTier
 from cdr_plugin.top.verified import publish_verified
+from cdr_plugin.top.version_tags import VersionTag
 
 MAX_DAMAGED = 100_000
 """Damaged blobs that a check names. Where there may be more, every version counts as hit."""
@@ -64,7 +64,8 @@ def check_group(
         exclusive(top.state_folder / "care.lock", f"care of {top.name}, group {top.group}"),
         CareState(top.state_folder) as care,
     ):
-        options = replace(top.options, reporter=_OnlyProgress(reporter), retry_lock_s=retry_lock_s)
+        only = _OnlyProgress(reporter)
+        options = replace(top.options, reporter=only, retry_lock_s=retry_lock_s, reads_all=True)
         checked = _Check(replace(top, options=options), care, subset, source).run()
     tell_verified(top, reporter)
     if not checked.is_clean:

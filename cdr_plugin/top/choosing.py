@@ -14,8 +14,8 @@ from cdr_plugin.contracts import StoredVersion
 from cdr_plugin.errors import UserError
 from cdr_plugin.identity.register import Client
 from cdr_plugin.model.times import parse_time
-from cdr_plugin.top.commit import VersionTag
 from cdr_plugin.top.pins import is_pin
+from cdr_plugin.top.version_tags import VersionTag
 
 LATEST = "latest"
 _MIN_VERSION_CHARS = 4

@@ -6,10 +6,8 @@ given twice where chains part: see 'Forks' in docs/design/top-tier.md.
 
 from __future__ import annotations
 
-import re
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from cdr_plugin.contracts import RepositoryPass, StoredVersion
@@ -21,8 +19,10 @@ from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.parcel.version import SignedVersionRecord, VersionRecord, verify_version_record
 from cdr_plugin.retention.received import received_tag
 from cdr_plugin.top.reachability import Reached, Sources, reach
+from cdr_plugin.top.snapshots import Snapshots
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 from cdr_plugin.top.verify import Verifier
+from cdr_plugin.top.version_tags import VersionTag
 
 _TREE = bytes((BlobType.TREE,))
 
@@ -38,51 +38,6 @@ MAX_PENDING_BYTES = 64 * 1024 * 1024
 FORK = "a fork: another version follows the same one (two machines with one identity, an older state, a lost one)"
 
 _NUMBER = "its number and its previous version contradict each other"
-
-_TAG = re.compile(r"cdr-version:([A-Za-z0-9_-]{22}):([1-9][0-9]{0,18}):([A-Za-z0-9_-]{43})", re.ASCII).fullmatch
-
-
-@dataclass(frozen=True, slots=True)
-class VersionTag:
-    """Client (16 bytes of its ID), number and record hash: marks the snapshot of one version.
-
-    Looked for before a snapshot is written and when state is rebuilt.
-    """
-
-    client: bytes
-    number: int
-    record_hash: bytes
-
-    @classmethod
-    def of(cls, client: bytes, number: int, record_hash: bytes) -> VersionTag:
-        return cls(client[:16], number, record_hash)
-
-    @classmethod
-    def parse(cls, tag: str) -> VersionTag | None:
-        """None for any other tag."""
-        match = _TAG(tag)
-        if match is None:
-            return None
-        return cls(_unbase64(match[1]), int(match[2]), _unbase64(match[3]))
-
-    def __str__(self) -> str:
-        return f"cdr-version:{_base64(self.client)}:{self.number}:{_base64(self.record_hash)}"
-
-
-def _base64(data: bytes) -> str:
-    return urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _unbase64(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def tags_of(version: StoredVersion, client: bytes) -> Iterator[VersionTag]:
-    """The version tags of ``client`` that a snapshot carries: one, or none."""
-    for text in version.snapshot.tags:
-        tag = VersionTag.parse(text)
-        if tag is not None and tag.client == client[:16]:
-            yield tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +56,7 @@ class Committer:
     def __init__(
         self,
         repo: RepositoryPass,
+        snapshots: Snapshots,
         rows: ClientRows,
         trees: ClientRows,
         client: Client,
@@ -113,6 +69,7 @@ class Committer:
         arrived that the client says it sent? ``may_ask``: has everything that it sent so far arrived, or is it
         known to be lost, so that what is missing now is?"""
         self._repo = repo
+        self._snapshots = snapshots
         self._rows = rows
         self._trees = trees
         self._client = client
@@ -212,7 +169,7 @@ class Committer:
             self._want(row, reached.missing)
             return None
         self._store_trees(reached)
-        snapshot_id = present.id if present else self._repo.add_version(self._snapshot(row, record, base))
+        snapshot_id = present.id if present else self._snapshots.add(self._snapshot(row, record, base))
         self._rows.reach([_TREE + id_ for id_ in reached.trees])
         self._rows.reach(reached.data)
         self._trees.release(reached.trees)
@@ -238,15 +195,13 @@ class Committer:
 
     def _find(self, row: VersionRow) -> StoredVersion | None:
         """The snapshot of this very version, if a pass that crashed has written it already."""
-        tag = str(VersionTag.of(self._client.fingerprint, row.number, row.hash))
-        return next((v for v in self._repo.versions if tag in v.snapshot.tags), None)
+        return self._snapshots.find(VersionTag.of(self._client.fingerprint, row.number, row.hash))
 
     def _base(self, row: VersionRow) -> StoredVersion | None:
         """The version that it follows, else the client's newest earlier one, if its snapshot is present now."""
         found = [
             ((tag.record_hash == row.previous, tag.number), version)
-            for version in self._repo.versions
-            for tag in tags_of(version, self._client.fingerprint)
+            for tag, version in self._snapshots.of_client(self._client.fingerprint)
             if tag.number < row.number
         ]
         return max(found, key=lambda item: item[0])[1] if found else None

@@ -15,7 +15,7 @@ from typing import Self
 
 from cdr_plugin.contracts import ObjectInfo, Transport
 from cdr_plugin.errors import FormatError, NotFoundError, RemoteError
-from cdr_plugin.parcel.naming import CLIENTS, EnrolmentName, HeadName, SegmentName, parse_name
+from cdr_plugin.parcel.naming import ANSWERS, CLIENTS, EnrolmentName, HeadName, SegmentName, parse_name
 from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.few import few_errors
@@ -38,7 +38,7 @@ class Inbox:
 
     transport: Transport
     segments_by_folder: dict[str, list[Arrival]] = field(default_factory=dict)
-    heads: set[str] = field(default_factory=set)
+    heads: dict[str, ObjectInfo] = field(default_factory=dict)
     enrolments: list[tuple[str, EnrolmentName]] = field(default_factory=list)
     cut_off: set[str] = field(default_factory=set)
     _requests: int = 0
@@ -57,7 +57,7 @@ class Inbox:
             arrival = Arrival(info.name, name.parcel_id, name.index, ((self.transport, info.size),))
             self.add_segment(name.folder, arrival)
         elif isinstance(name, HeadName):
-            self.heads.add(name.folder)
+            self.heads[name.folder] = info
         elif isinstance(name, EnrolmentName):
             if info.size > MAX_ENROLMENT_BYTES:
                 raise FormatError(f"{info.size} bytes are no request to be known")
@@ -180,6 +180,14 @@ class Inboxes:
         for inbox in self:
             with self.using(inbox):
                 found.append(list_inbox(inbox, self._reporter))
+        return found
+
+    def answers(self) -> dict[Transport, set[str]]:
+        """Names of what lies in each for those below."""
+        found = {}
+        for inbox in self.answered:
+            with self.using(inbox):
+                found[inbox] = {info.name for info in inbox.list(ANSWERS)}
         return found
 
     def lack(self, name: str, homes: Iterable[Transport]) -> bool:

@@ -8,6 +8,7 @@ and anybody can put a million: those that the heads of known clients name are op
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
@@ -91,20 +92,23 @@ class LaidOut(Transport):
 
     def _of_clients(self, folder: str) -> Iterator[ObjectInfo]:
         self._places.clear()
-        self._remembers_all, heads = True, set[str]()
+        self._remembers_all, heads = True, dict[str, ObjectInfo]()
         for info in self._inner.list(self._group + folder[len(CLIENTS) :]):
             shown = CLIENTS + info.name[len(self._group) :]
-            if self._is_known_head(shown):
-                heads.add(shown)
             self._remember(shown, info.name)
-            yield ObjectInfo(shown, info.size)
+            if self._is_known_head(shown):
+                heads[shown] = replace(info, name=shown)
+            else:
+                yield replace(info, name=shown)
         for info in self._inner.list(folder):
             if self._is_known_head(info.name):
-                heads.add(info.name)
+                # Of two either may be replaced.
+                heads[info.name] = replace(info, stamp="") if info.name in heads else info
             if info.name in self._places:
                 self._places[info.name].append(info.name)
-            else:
+            elif info.name not in heads:
                 yield info
+        yield from heads.values()
         for shown, info in self._shared(sorted(heads)):
             if shown.startswith(f"{folder}/"):
                 yield from self._also(shown, info)
@@ -115,7 +119,7 @@ class LaidOut(Transport):
     def _also(self, shown: str, info: ObjectInfo) -> Iterator[ObjectInfo]:
         """One of the shared folder, which may have a copy elsewhere."""
         if shown not in self._places and not self._is_there(shown):
-            yield ObjectInfo(shown, info.size)
+            yield replace(info, name=shown)
         elif shown not in self._places:
             self._remember(shown, shown)
         self._remember(shown, info.name)
@@ -195,7 +199,7 @@ class LaidOut(Transport):
         self._first(name, lambda place: self._inner.get_file(place, path, moved))
 
     def stat(self, name: str) -> ObjectInfo:
-        return ObjectInfo(name, self._first(name, lambda place: self._inner.stat(place)).size)
+        return replace(self._first(name, lambda place: self._inner.stat(place)), name=name)
 
     def _newest_head(self, name: str, places: Sequence[str], length: int | None) -> bytes:
         """A client leaves its head where it was when the layout changes, and writes the next one elsewhere."""

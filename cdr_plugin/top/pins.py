@@ -7,11 +7,15 @@ are the same trees in the next pin, so a growing pin costs what was added.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from cdr_plugin.contracts import RepositoryPass, StoredVersion
 from cdr_plugin.model.blobs import BlobId, BlobType, blob_id
 from cdr_plugin.model.trees import GO_DIR, Node, encode_tree
 from cdr_plugin.model.versions import Snapshot
+
+if TYPE_CHECKING:
+    from cdr_plugin.top.snapshots import Snapshots
 
 PIN_HOST = "cdr-pin"
 PIN_TAG = "cdr-pin"
@@ -28,21 +32,21 @@ def is_pin(snapshot: Snapshot) -> bool:
     return snapshot.hostname == PIN_HOST and snapshot.tags == [PIN_TAG]
 
 
-def renew_pin(repo: RepositoryPass, client: bytes, blobs: Sequence[BlobId]) -> None:
+def renew_pin(repo: RepositoryPass, snapshots: Snapshots, client: bytes, blobs: Sequence[BlobId]) -> None:
     """Make the client's pin name exactly ``blobs`` (sorted); the new one is written before old ones go.
 
     A pin is dated 1970, so that ``latest`` always means a backup.
     """
-    old = [v for v in repo.versions if is_pin(v.snapshot) and v.snapshot.paths == [pin_path(client)]]
+    old = snapshots.pins(pin_path(client))
     if blobs:
         tree = _write_tree(repo, blobs)
         if len(old) == 1 and old[0].snapshot.tree == tree.hex():
             return
-        repo.add_version(
+        snapshots.add(
             Snapshot(time=_EPOCH, tree=tree.hex(), paths=[pin_path(client)], hostname=PIN_HOST, tags=[PIN_TAG])
         )
     for version in old:
-        repo.remove_version(version.id)
+        snapshots.remove(version)
 
 
 def adoption_path(client: bytes) -> str:
@@ -54,15 +58,15 @@ def adoption_pins(versions: Iterable[StoredVersion], client: bytes) -> list[Stor
     return [v for v in versions if is_pin(v.snapshot) and v.snapshot.paths == [adoption_path(client)]]
 
 
-def pin_adopted(repo: RepositoryPass, client: bytes, tree: str) -> None:
+def pin_adopted(snapshots: Snapshots, client: bytes, tree: str) -> None:
     """Keep everything below ``tree`` (hex), which the repository holds, in place of what was adopted before."""
-    old = adoption_pins(repo.versions, client)
+    old = snapshots.pins(adoption_path(client))
     if not any(version.snapshot.tree == tree for version in old):
         paths = [adoption_path(client)]
-        repo.add_version(Snapshot(time=_EPOCH, tree=tree, paths=paths, hostname=PIN_HOST, tags=[PIN_TAG]))
+        snapshots.add(Snapshot(time=_EPOCH, tree=tree, paths=paths, hostname=PIN_HOST, tags=[PIN_TAG]))
     for version in old:
         if version.snapshot.tree != tree:
-            repo.remove_version(version.id)
+            snapshots.remove(version)
 
 
 def _write_tree(repo: RepositoryPass, blobs: Sequence[BlobId]) -> BlobId:

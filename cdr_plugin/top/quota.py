@@ -22,11 +22,12 @@ from cdr_plugin.top.inbox import Inboxes
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.state import ClientRows
 from cdr_plugin.top.tier import TopTier
-from cdr_plugin.top.usage import Usage
+from cdr_plugin.top.usage import Usage, lost_usages
 
 RECOUNT_EVERY_S = 3600.0
 """What a client possesses is looked up no more often than this: some 2 seconds for a million blobs."""
 _BATCH_BLOBS = 8192
+_SAID = "notice:"
 
 
 def within(
@@ -83,8 +84,10 @@ def recount(top: TopTier) -> None:
         return
     now_s = time.time()
     clients = (client for client in top.register.clients(top.group) if client.state is ClientState.APPROVED)
-    usages = ((client, Usage(top.state, client)) for client in clients)
-    near = [(client, usage) for client, usage in usages if _is_to_be_counted(top, client, usage, now_s)]
+    told = {client for client, text in top.state.facts(_SAID).items() if text}
+    lost = lost_usages(top.state)
+    usages = ((c, Usage(top.state, c)) for c in clients if c.fingerprint.hex() in told | lost)
+    near = [(client, usage) for client, usage in usages if _is_to_be_counted(top, usage, now_s)]
     if not near:
         return
     with closing(top.open_repository()) as repository, repository.reading() as reader:
@@ -93,14 +96,14 @@ def recount(top: TopTier) -> None:
             usage.save()
 
 
-def _is_to_be_counted(top: TopTier, client: Client, usage: Usage, now_s: float) -> bool:
+def _is_to_be_counted(top: TopTier, usage: Usage, now_s: float) -> bool:
     was_counted = 0 <= now_s - usage.counted_s < RECOUNT_EVERY_S
-    return usage.is_lost or (top.is_end and bool(top.state.get(_said(client))) and not was_counted)
+    return usage.is_lost or (top.is_end and not was_counted)
 
 
 def _said(client: Client) -> str:
     """The fact that tells what a client was told last."""
-    return f"notice:{client.fingerprint.hex()}"
+    return f"{_SAID}{client.fingerprint.hex()}"
 
 
 def _held(rows: ClientRows, reader: RepositoryReader) -> int:

@@ -14,31 +14,32 @@ from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.times import parse_time
 from cdr_plugin.model.trees import Node, content_ids, decode_tree, subtree_ids
 from cdr_plugin.reporter import Reporter
-from cdr_plugin.top.commit import tags_of
-from cdr_plugin.top.pins import adoption_pins, is_pin, pin_path
+from cdr_plugin.top.pins import adoption_path, pin_path
+from cdr_plugin.top.snapshots import Snapshots
 from cdr_plugin.top.state import ClientRows, VersionRow, VersionState
 
 _TREE = bytes((BlobType.TREE,))
 _DATA = bytes((BlobType.DATA,))
 
 
-def rebuild(repo: RepositoryPass, rows: ClientRows, client: Client, reporter: Reporter) -> int:
+def rebuild(
+    repo: RepositoryPass, snapshots: Snapshots, rows: ClientRows, client: Client, reporter: Reporter
+) -> int:
     """Fill empty ``rows`` from snapshots and pins of ``client``; how many versions were found."""
     seen: set[BlobId] = set()
-    versions = [(version, tag) for version in repo.versions for tag in tags_of(version, client.fingerprint)]
-    for version, tag in sorted(versions, key=lambda pair: parse_time(pair[0].snapshot.time)):
+    versions = snapshots.of_client(client.fingerprint)
+    for tag, version in sorted(versions, key=lambda pair: parse_time(pair[1].snapshot.time)):
         rows.reach(_walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), seen, reporter))
         time, committed = version.snapshot.time, VersionState.COMMITTED
         row = VersionRow(tag.number, b"", b"", tag.record_hash, b"", committed, time)
         rows.settle(row, committed, snapshot=version.id)
-    for version in adoption_pins(repo.versions, client.fingerprint):
+    for version in snapshots.pins(adoption_path(client.fingerprint)):
         rows.reach(_walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), seen, reporter))
-    for version in repo.versions:
-        if is_pin(version.snapshot) and version.snapshot.paths == [pin_path(client.fingerprint)]:
-            pinned = _walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), set(), reporter)
-            for key in pinned - _keys_reached(rows, pinned):
-                if key[0] == BlobType.DATA:
-                    rows.possess(key)
+    for version in snapshots.pins(pin_path(client.fingerprint)):
+        pinned = _walk(repo, BlobId(bytes.fromhex(version.snapshot.tree)), set(), reporter)
+        for key in pinned - _keys_reached(rows, pinned):
+            if key[0] == BlobType.DATA:
+                rows.possess(key)
     if versions:
         reporter.note(f"client {client.name}: state rebuilt from {len(versions)} versions in the repository")
     return len(versions)

@@ -28,10 +28,11 @@ from cdr_plugin.top.landing_notes import landed_order
 from cdr_plugin.top.policy import publish_policy
 from cdr_plugin.top.result import ReceiveResult
 from cdr_plugin.top.sender import SenderPass, Work
-from cdr_plugin.top.state import ClientRows, VersionState
+from cdr_plugin.top.snapshots import Snapshots
 from cdr_plugin.top.strangers import note_strangers
 from cdr_plugin.top.subject import Pass
 from cdr_plugin.top.tier import TopTier
+from cdr_plugin.unchanged import Unchanged, look_of
 
 LOCK_S = 240.0
 """A pass ends at the next segment after this; then prune and check of others get their turn."""
@@ -75,7 +76,8 @@ def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: Receiv
         repository.writing() as repo,
         top.passing_on(reporter, result) as onward,
     ):
-        pass_ = Pass(top, repo, int(repository.chunker["max_size"]), inboxes, onward, reporter, result)
+        blob_bytes = int(repository.chunker["max_size"])
+        pass_ = Pass(top, repo, Snapshots(repo), blob_bytes, inboxes, onward, reporter, result)
         last = next((job for job in work if not SenderPass(pass_, job, deadline_s).run()), None)
         top.end_pass(pass_, repository.id, listings, {job.sender.fingerprint for job in work})
         if last is not None:
@@ -113,41 +115,48 @@ def _jobs(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], reporter: R
     folders = {folder_id(client.key, top.group): client for client in clients if not client.via}
     note_strangers(top, inboxes, listings, reporter)
     below_of: defaultdict[bytes, list[Client]] = defaultdict(list)
+    # Something is to be done for these although nothing of them arrived.
+    waiting = top.state.with_waiting() | top.with_news()
     for other in clients:
-        if other.via and _waits(top, other):
+        if other.via and other.fingerprint in waiting and other.state is Registered.APPROVED:
             below_of[other.via].append(other)
+    heads = Unchanged(top.state, "heads", time.time())
     for folder, client in folders.items():
         arrivals = merged(listings, folder)
         if client.state is not Registered.APPROVED:
             if arrivals:
                 reporter.note(f"client {client.name}: {client.state}; its segments are left where they are")
             continue
-        rows = top.state.client(client.fingerprint)
-        head = newest_head(top, inboxes, listings, client, reporter)
         below = below_of[client.fingerprint]
-        in_order = ordered(arrivals, head, landed_order(top.landing, client.fingerprint))
-        has_more = is_cut_off(listings, folder)
-        job = Work(client, rows, homes_of(folder, inboxes, listings), head, in_order, below, has_more)
-        if job.arrivals or _must_answer(top, job) or _waits(top, client) or below:
-            yield job
+        is_called_for = bool(arrivals or below or client.fingerprint in waiting)
+        look = look_of(listing.heads.get(folder) for listing in listings)
+        if not is_called_for and (not _has_head(listings, folder) or (folder, look) in heads):
+            continue
+        head = newest_head(top, inboxes, listings, client, reporter)
+        if is_called_for or _must_answer(top, client, head):
+            yield _job(top, inboxes, listings, client, arrivals, head, below)
+        elif head is not None:
+            heads.read(folder, look)
+    heads.save()
 
 
-def _waits(top: TopTier, client: Client) -> bool:
-    """Is there something to do for a client although nothing of it arrived?"""
-    if client.state is not Registered.APPROVED:
-        return False
-    return top.has_news(client) or _pending(top.state.client(client.fingerprint))
+def _has_head(listings: Sequence[Inbox], folder: str) -> bool:
+    return any(listing.has_head(folder) for listing in listings)
 
 
-def _pending(rows: ClientRows) -> bool:
-    return any(v.state is VersionState.PENDING and not v.reason for v in rows.versions())
+def _job(
+    top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], client: Client, arrivals: list[Arrival],
+    head: Head | None, below: Sequence[Client],
+) -> Work:  # fmt: skip
+    folder, rows = folder_id(client.key, top.group), top.state.client(client.fingerprint)
+    in_order = ordered(arrivals, head, landed_order(top.landing, client.fingerprint))
+    has_more = is_cut_off(listings, folder)
+    return Work(client, rows, homes_of(folder, inboxes, listings), head, in_order, below, has_more)
 
 
-def _must_answer(top: TopTier, job: Work) -> bool:
+def _must_answer(top: TopTier, client: Client, head: Head | None) -> bool:
     """A head that no receipt has answered yet: something may be missing, or it is the first."""
-    if job.head is None:
-        return False
-    return _answered(top, job.sender) < job.head.serial
+    return head is not None and _answered(top, client) < head.serial
 
 
 def _answered(top: TopTier, client: Client) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 from cdr_plugin.identity.register import Client
@@ -19,7 +20,7 @@ Write = Callable[[int], bytes]
 """The object that says it, for a serial."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Saying:
     """Answers of one kind, for one pass over the inboxes. For ``present_clients`` (fingerprints: those that sent
     something) it is made sure that the object is still there."""
@@ -30,17 +31,31 @@ class Saying:
     listings: Sequence[Inbox]
     present_clients: Container[bytes]
 
+    @property
+    def _prefix(self) -> str:
+        return f"{self.answer.value}:"
+
+    @cached_property
+    def _said(self) -> dict[str, bytes]:
+        """What each client was told last, by its fingerprint: one question for all."""
+        return self.top.state.facts(self._prefix)
+
+    @cached_property
+    def _signer(self) -> bytes:
+        return self.top.identity.signing.public.raw if self.top.identity.predecessors else b""
+
     def say(self, client: Client, body: bytes, write: Write) -> None:
         """``body``: equal for documents that say the same. The note is made only when no inbox was left out."""
+        digest = sha256(body + self._signer).digest()  # what a key of before has signed is said anew
+        is_said = self._said.get(client.fingerprint.hex()) == digest
+        if is_said and client.fingerprint not in self.present_clients:
+            return
         folder = folder_id(client.key, self.top.group)
         name = answer_name(folder, self.answer)
         homes = homes_of(folder, self.inboxes, self.listings)
-        said = f"{self.answer.value}:{client.fingerprint.hex()}"
-        signer = self.top.identity.signing.public.raw if self.top.identity.predecessors else b""
-        digest = sha256(body + signer).digest()  # what a key of before has signed is said anew
-        look = client.fingerprint in self.present_clients
-        if self.top.state.get(said) == digest and not (look and self.inboxes.lack(name, homes)):
+        if is_said and not self.inboxes.lack(name, homes):
             return
+        said = f"{self._prefix}{client.fingerprint.hex()}"
         data = write(self.top.state.next_serial(said))
         for inbox in self.inboxes.reachable(homes):
             with self.inboxes.using(inbox):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from heapq import merge
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cdr_plugin.database import Database
 from cdr_plugin.model.blobs import BlobId, BlobType, Payload
@@ -36,6 +36,10 @@ CREATE TABLE versions (
     snapshot TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', place INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (client, number, hash)) WITHOUT ROWID;
 CREATE TABLE missing (client INTEGER NOT NULL, key BLOB NOT NULL, PRIMARY KEY (client, key)) WITHOUT ROWID
+"""
+
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS waiting ON versions (client) WHERE state='pending' AND reason=''
 """
 
 _ROWS_AT_ONCE = 50_000
@@ -88,7 +92,7 @@ class TopState(TierState):
     """The state database of one group at the top tier."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, _SCHEMA, _VERSION)
+        super().__init__(folder, _SCHEMA, _VERSION, _INDEXES)
 
     def client(self, fingerprint: bytes) -> ClientRows:
         """The rows of one client; made when it is seen first."""
@@ -106,11 +110,29 @@ class TopState(TierState):
         )
         return [Rejection(*row) for row in rows]
 
+    def with_waiting(self) -> set[bytes]:
+        """Fingerprints of clients with versions that wait for no reason: something is to be done for them."""
+        rows = self._db.connection.execute(
+            "SELECT DISTINCT fingerprint FROM versions INDEXED BY waiting JOIN clients ON clients.id=versions.client "
+            "WHERE state='pending' AND reason=''"
+        )
+        return {fingerprint for (fingerprint,) in rows}
+
+    def newest_committed(self) -> dict[bytes, VersionRow]:
+        """By fingerprint, each client's newest version; none of those that have no committed one. A look for each
+        client, however many versions it has."""
+        rows = self._db.connection.execute(
+            f"SELECT fingerprint, {_VERSION_COLUMNS} FROM clients JOIN versions v ON v.client=clients.id "
+            "AND v.number=(SELECT number FROM versions WHERE client=clients.id AND state='committed' "
+            "ORDER BY number DESC LIMIT 1) WHERE state='committed' ORDER BY place"
+        )
+        return {fingerprint: _version_row(row) for fingerprint, *row in rows}  # behind a fork the last one
+
     def forget_taken(self) -> None:
         """Every segment that still lies with its client counts as not taken, and every head as not answered."""
         with self._db.transaction() as db:
             db.execute("DELETE FROM taken")
-            db.execute("DELETE FROM meta WHERE key LIKE 'answered:%'")
+            db.execute("DELETE FROM meta WHERE key LIKE 'answered:%' OR key LIKE 'looks:heads:%'")
 
     def possessed_by_others(self, fingerprints: Sequence[bytes]) -> Iterator[bytes]:
         """Keys that some client possesses who is none of these, each once."""
@@ -343,9 +365,7 @@ class ClientRows:
     def versions(self) -> list[VersionRow]:
         """All that arrived, by number."""
         rows = self._db.connection.execute(
-            "SELECT number, record, signature, hash, previous, state, time, snapshot, reason, place "
-            "FROM versions WHERE client=?",
-            (self._client,),
+            f"SELECT {_VERSION_COLUMNS} FROM versions WHERE client=?", (self._client,)
         )
         found = {(row[0], row[3]): _version_row(row) for row in rows}
         found.update(self._versions)
@@ -422,6 +442,7 @@ class ClientRows:
         return True
 
 
+_VERSION_COLUMNS = "number, record, signature, hash, previous, state, time, snapshot, reason, place"
 _Fields = tuple[int, bytes, bytes, bytes, bytes, str, str, str, str, int]
 
 
@@ -432,7 +453,7 @@ def _version_fields(row: VersionRow) -> _Fields:
     )  # fmt: skip
 
 
-def _version_row(row: _Fields) -> VersionRow:
+def _version_row(row: Sequence[Any]) -> VersionRow:
     number, record, signature, hash_, previous, state, time, snapshot, reason, place = row
     return VersionRow(
         number, record, signature, hash_, previous, VersionState(state), time, snapshot, reason, place

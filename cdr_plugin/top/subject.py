@@ -24,10 +24,11 @@ from cdr_plugin.top.commit import Committer, admit
 from cdr_plugin.top.deltas import Deltas
 from cdr_plugin.top.inbox import Inboxes
 from cdr_plugin.top.onward import Onward
-from cdr_plugin.top.pins import adoption_pins, renew_pin
+from cdr_plugin.top.pins import adoption_path, renew_pin
 from cdr_plugin.top.publish import adopted_fact, withdraw
 from cdr_plugin.top.rebuild import rebuild
 from cdr_plugin.top.result import ReceiveResult
+from cdr_plugin.top.snapshots import Snapshots
 from cdr_plugin.top.state import ClientRows, data_ids
 from cdr_plugin.top.tier import TopTier
 from cdr_plugin.top.usage import Usage
@@ -43,6 +44,7 @@ class Pass:
 
     top: TopTier
     repo: RepositoryPass
+    snapshots: Snapshots
     max_data_bytes: int
     inboxes: Inboxes
     onward: Onward
@@ -72,7 +74,7 @@ class Subject:
         self._deltas = Deltas(pass_.repo, rows, trees, self._verifier, asks=pass_.top.is_end)
         self.usage = Usage(pass_.top.state, client)
         if rows.is_new():
-            rebuild(pass_.repo, rows, client, pass_.reporter)
+            rebuild(pass_.repo, pass_.snapshots, rows, client, pass_.reporter)
             if rows.versions():
                 self.usage.lose()
 
@@ -136,6 +138,7 @@ class Subject:
         self._pass.top.settle_above(self.client, self.rows)
         committer = Committer(
             self._repo,
+            self._pass.snapshots,
             self.rows,
             self._trees,
             self.client,
@@ -161,7 +164,7 @@ class Subject:
     def _end_adoption(self, newest: str) -> None:
         """A version that the client made since keeps now what it needs of the one that it adopted. One
         made before says nothing: the client may not have seen its baseline yet."""
-        pins = adoption_pins(self._repo.versions, self.client.fingerprint)
+        pins = self._pass.snapshots.pins(adoption_path(self.client.fingerprint))
         since = self._pass.top.state.get(adopted_fact(self.client)) if pins else None
         if since is not None and parse_time(newest) <= parse_time(since.decode()):
             return
@@ -169,7 +172,7 @@ class Subject:
             for inbox in self._pass.inboxes:
                 with self._pass.inboxes.using(inbox):
                     withdraw(inbox, self.client)
-            self._repo.remove_version(pin.id)
+            self._pass.snapshots.remove(pin)
 
     def pin(self) -> None:
         """Blobs that the repository lost, as when somebody removed the pin, cannot be pinned: the
@@ -179,7 +182,7 @@ class Subject:
         if self._pass.top.is_end:
             self.rows.disown(lost)
         kept = _without(unreached, lost)
-        renew_pin(self._repo, self.client.fingerprint, data_ids(kept))
+        renew_pin(self._repo, self._pass.snapshots, self.client.fingerprint, data_ids(kept))
 
     def report(self) -> None:
         """Say what did not decode."""

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 _REPOSITORY = "repository"
 
 
+_NEWS = "news:"
+
+
 def news_fact(client: Client) -> str:
     """The name in the tier's state for whether a client is to be told again what it was told before."""
-    return f"news:{client.fingerprint.hex()}"
+    return f"{_NEWS}{client.fingerprint.hex()}"
 
 
 @dataclass
@@ -114,7 +117,7 @@ class TopTier:
 
     def _adopt(self, repository: Repository) -> str:
         """What is to be said of a repository that was there before. UserError when it cannot be written."""
-        from cdr_plugin.top.commit import VersionTag
+        from cdr_plugin.top.version_tags import VersionTag
 
         with repository.writing() as repo:
             versions = [version for version in repo.versions if not is_pin(version.snapshot)]
@@ -223,9 +226,9 @@ class TopTier:
         """Are there clients of which the tiers above have not heard?"""
         return False
 
-    def has_news(self, client: Client) -> bool:
-        """Is there something to tell a client although it sent nothing?"""
-        return bool(self.state.get(news_fact(client)))
+    def with_news(self) -> set[bytes]:
+        """Fingerprints of those to whom there is something to tell although they sent nothing."""
+        return {bytes.fromhex(client) for client, news in self.state.facts(_NEWS).items() if news}
 
     def told_news(self, client: Client) -> None:
         """The client has been told."""
@@ -241,7 +244,7 @@ class TopTier:
         from cdr_plugin.top.standing import publish_standings
         from cdr_plugin.top.verified import publish_verified
 
-        publish_standings(self, repository, pass_.repo.versions, pass_.inboxes, listings, senders)
+        publish_standings(self, repository, pass_.snapshots, pass_.inboxes, listings, senders)
         publish_verified(self, pass_.inboxes, listings, senders)
         publish_digests(self, pass_.added, pass_.inboxes, listings)
 

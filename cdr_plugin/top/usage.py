@@ -21,6 +21,9 @@ UNUSUAL_FLOOR_BYTES = 64 * 1024 * 1024
 client that sends kilobytes a day may well send some megabytes."""
 
 
+_FACT = "usage:"
+
+
 class _Counts(msgspec.Struct):
     delivered: int = 0
     at_last_version: int = 0
@@ -36,7 +39,7 @@ class Usage:
 
     def __init__(self, state: TierState, client: Client) -> None:
         self._state = state
-        self._fact = f"usage:{client.fingerprint.hex()}"
+        self._fact = f"{_FACT}{client.fingerprint.hex()}"
         found = state.get(self._fact)
         self._counts = msgspec.json.decode(found, type=_Counts) if found else _Counts()
         self._saved = found
@@ -92,6 +95,12 @@ class Usage:
         if now != self._saved:
             self._state.put({self._fact: now})
             self._saved = now
+
+
+def lost_usages(state: TierState) -> set[str]:
+    """Clients (fingerprints, hex) of whom only the repository knows what they have."""
+    found = state.facts(_FACT).items()
+    return {client for client, counts in found if msgspec.json.decode(counts, type=_Counts).is_lost}
 
 
 def _warning(number: int, new: int, recent: list[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cdr_plugin.contracts import ObjectInfo, Transport, Travelled
@@ -36,7 +37,7 @@ class PlacedTransport(Transport):
         self._inner.get_file(self._place(name), path, moved)
 
     def stat(self, name: str) -> ObjectInfo:
-        return ObjectInfo(name, self._inner.stat(self._place(name)).size)
+        return replace(self._inner.stat(self._place(name)), name=name)
 
     def list(self, folder: str = "") -> Iterator[ObjectInfo]:
         return self._inner.list(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,8 +30,12 @@ from cdr_restic.locks import LockTimes, NoLock, RepositoryLock
 from cdr_restic.options import check_options
 from cdr_restic.reading import ResticReader
 from cdr_restic.recovery import recover_packs
+from cdr_restic.snapshot_cache import SnapshotCache
 from cdr_restic.storage import FileKind, Storage
 from cdr_restic.writing import ResticPass
+
+_SAVE_PART = 100
+"""The cache of snapshots is written again when more than one of so many is not in it: to read those costs less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ class ResticRepository(Repository):
         self._index: MemoryIndex | None = None
         self._index_files: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
+        """Oldest first, so that new ones alone have to find their places."""
 
     @property
     def chunker(self) -> Settings:
@@ -110,7 +116,7 @@ class ResticRepository(Repository):
             self._config.check_writable(self.location)
             with self._lock(files, journal) as lock:
                 files = self.files()  # as it is now: waiting for the lock may have taken long
-                versions = self._load_versions(files)
+                versions = self._load_versions_cached(files)
                 index = self._load_index(files)
                 self._index = None  # until this pass has ended well
                 recovered = recover_packs(files, self._key, index, journal, self._options.reporter, lock.confirm)
@@ -232,18 +238,32 @@ class ResticRepository(Repository):
             self._index_files.add(name)
         return self._index
 
+    def _load_versions_cached(self, files: SealedFiles) -> list[StoredVersion]:
+        """For a pass, which is to cost what is new. Whoever cares for the repository reads each file."""
+        folder = None if self._options.reads_all else self._options.state
+        cache = SnapshotCache(folder, self.id, self._key)
+        known = self._snapshots = self._snapshots or cache.load()
+        versions = self._load_versions(files)
+        if len(self._snapshots.keys() - known.keys()) * _SAVE_PART > len(self._snapshots):
+            cache.save(self._snapshots)
+        return versions
+
     def _load_versions(self, files: SealedFiles, *, none_vanish: bool = False) -> list[StoredVersion]:
         """Oldest first. NotFoundError, if ``none_vanish``, for one that is listed and not there."""
-        snapshots: dict[str, Snapshot] = {}
-        for name in self._storage.list(FileKind.SNAPSHOTS):
+        names = set(self._storage.list(FileKind.SNAPSHOTS))
+        found = [StoredVersion(name, snapshot) for name, snapshot in self._snapshots.items() if name in names]
+        for name in names - self._snapshots.keys():
             try:
-                snapshots[name] = self._snapshots.get(name) or _load_snapshot(files, name)
+                insort(found, StoredVersion(name, _load_snapshot(files, name)), key=_age)
             except NotFoundError:  # removed since it was listed
                 if none_vanish:
                     raise
-        self._snapshots = snapshots
-        ordered = sorted(snapshots.items(), key=lambda item: (parse_time(item[1].time), item[0]))
-        return [StoredVersion(name, snapshot) for name, snapshot in ordered]
+        self._snapshots = {version.id: version.snapshot for version in found}
+        return found
+
+
+def _age(version: StoredVersion) -> tuple[tuple[int, int], str]:
+    return parse_time(version.snapshot.time), version.id
 
 
 def _load_snapshot(files: SealedFiles, name: str) -> Snapshot:

@@ -10,8 +10,8 @@ from cdr_plugin.identity.keys import KemSuite, SealingKey, SigningKey
 from cdr_plugin.identity.register import Client, ClientState
 from cdr_plugin.model.versions import Snapshot
 from cdr_plugin.top.choosing import Chooser, Wanted
-from cdr_plugin.top.commit import VersionTag
 from cdr_plugin.top.pins import PIN_HOST, PIN_TAG, adoption_path
+from cdr_plugin.top.version_tags import VersionTag
 
 LATEST = Wanted()
 SEALING = SealingKey(KemSuite.X25519, b"\x06" * 32).public

@@ -11,7 +11,7 @@ from cdr_plugin.cli.main import main
 from cdr_plugin.model.blobs import BlobId, BlobType
 from cdr_plugin.model.trees import EMPTY_TREE
 from cdr_plugin.model.versions import Snapshot
-from cdr_plugin.top.commit import VersionTag
+from cdr_plugin.top.version_tags import VersionTag
 from tests.restic.world import Place
 from tests.retention.versions import TREE
 

@@ -238,11 +238,6 @@ def test_a_standing_comes_back_to_its_client(standing: Standing) -> None:
     assert heard(said(standing)) == standing
 
 
-def test_standings_that_say_the_same_have_the_same_body_whatever_their_serial() -> None:
-    assert STANDING.body() == replace(STANDING, serial=10).body()
-    assert STANDING.body() != replace(STANDING, versions=VERSIONS[:2]).body()
-
-
 @pytest.mark.parametrize("change", NOT_FOR_THIS_READER)
 def test_a_standing_for_somebody_else_or_from_before_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(AuthenticationError, match="standing"):

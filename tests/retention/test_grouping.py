@@ -11,7 +11,7 @@ from cdr_plugin.retention.clients import NEWEST, newest_of_clients, spare
 from cdr_plugin.retention.grouping import HOST_AND_PATHS, GroupBy, GroupKey, parse_group_by
 from cdr_plugin.retention.policy import Policy, apply_policy
 from cdr_plugin.retention.tags import has_any_list, has_tags, split_tags
-from cdr_plugin.top.commit import VersionTag
+from cdr_plugin.top.version_tags import VersionTag
 from tests.retention.versions import START_S, numbered, random_snapshots, snapshot
 from tests.support.patience import PATIENT
 

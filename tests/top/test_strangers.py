@@ -15,11 +15,11 @@ from cdr_plugin.identity.register import ClientState, Register
 from cdr_plugin.identity.strangers import MAX_STRANGERS, Stranger
 from cdr_plugin.parcel.naming import folder_id, segment_name
 from cdr_plugin.top import strangers
-from cdr_plugin.top.commit import tags_of
 from cdr_plugin.top.inbox import Inboxes
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.strangers import refuse
 from cdr_plugin.top.tier import TopTier
+from cdr_plugin.top.version_tags import tags_of
 from tests.support.chain import Chain, Recorder
 from tests.support.forger import Forger
 
