@@ -95,8 +95,9 @@ class Strangers:
                 db.execute(f"INSERT OR REPLACE INTO strangers VALUES ({', '.join('?' * len(row))})", row)
         return True
 
-    def saw(self, group: str, present: Mapping[str, tuple[int, int]]) -> None:
-        """Segments and bytes by folder, as all inboxes have them now; who has nothing there is forgotten."""
+    def saw(self, group: str, present: Mapping[str, tuple[int, int]], *, is_all: bool) -> None:
+        """Segments and bytes by folder, as all inboxes have them now; who has nothing there is forgotten, if that
+        ``is_all`` there is."""
         with self._changing() as db:
             known = [row[0] for row in db.execute("SELECT folder FROM strangers WHERE grp = ?", (group,))]
             for folder in known:
@@ -105,7 +106,7 @@ class Strangers:
                         "UPDATE strangers SET segments = ?, bytes = ? WHERE grp = ? AND folder = ?",
                         (*present[folder], group, folder),
                     )
-                else:
+                elif is_all:
                     db.execute("DELETE FROM strangers WHERE grp = ? AND folder = ?", (group, folder))
 
     def forget(self, stranger: Stranger) -> None:

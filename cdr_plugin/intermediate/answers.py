@@ -46,15 +46,18 @@ def bring_answers(
     return copied
 
 
-def bring_statuses(above: Mapping[str, Transport], inboxes: Sequence[Transport], state: TierState) -> None:
-    """What the tiers above say of themselves, for senders below who know their keys; what they say no more goes. It
-    is not ours to judge: who forges one is not believed, and an old one runs out by itself."""
+def bring_statuses(
+    above: Mapping[str, Transport], inboxes: Sequence[Transport], state: TierState, *, is_all: bool
+) -> None:
+    """What the tiers above say of themselves, for senders below who know their keys; what they say no more goes, if
+    these are all storages that there are above. It is not ours to judge: who forges one is not believed, and an old
+    one runs out by itself."""
     found: dict[str, dict[str, Transport]] = {}
     for url, storage in above.items():
         for name in _statuses(storage):
             found.setdefault(name, {})[url] = storage
     for inbox in inboxes:
-        for name in _statuses(inbox) - found.keys():
+        for name in _statuses(inbox) - found.keys() if is_all else ():
             inbox.delete(name)
     for name, holders in found.items():
         data = _latest(name, holders, state)

@@ -84,13 +84,13 @@ class IntermediateTier:
 
         with self._working() as spool, ExitStack() as stack:
             limited = self.plugins.limited(self.forward_limit)
-            above, _ = self._reachable(limited, (self.to, *self.also_to), stack, reporter.note)
+            above, left_out = self._reachable(limited, (self.to, *self.also_to), stack, reporter.note)
             moved = send(spool, self.spool, list(above.values()), reporter, may_go_on)
             state = stack.enter_context(closing(TierState(self.state_folder / "answers", "", 1)))
             inboxes, moved.failures = self._reachable(self.plugins, self.inboxes, stack, reporter.note)
             below = list(inboxes.values())
             moved.answers = bring_answers(above, below, state, reporter)
-            bring_statuses(above, below, state)
+            bring_statuses(above, below, state, is_all=not left_out)
         return moved
 
     def queue(self) -> tuple[int, int]:

@@ -79,7 +79,10 @@ def read_head(
         now_s=now_s,
         lowest_serial=lowest_serial,
     )
-    return document.signer, Head(document.serial, tuple(document.body_as(_Body).parcels))
+    parcels = tuple(document.body_as(_Body).parcels)
+    if len({parcel.id for parcel in parcels}) < len(parcels):
+        raise FormatError("a head names a parcel twice")  # a receipt would look at all that was taken for each
+    return document.signer, Head(document.serial, parcels)
 
 
 def carried_serial(data: Buffer, folder: str) -> int:

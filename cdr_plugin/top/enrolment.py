@@ -12,9 +12,19 @@ from cdr_plugin.identity.ticket import Enrolment, open_enrolment
 from cdr_plugin.parcel.naming import CLIENTS, EnrolmentName, folder_id
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.few import few_errors
-from cdr_plugin.top.inbox import MAX_ENROLMENT_BYTES, Inbox
+from cdr_plugin.top.inbox import MAX_ENROLMENT_BYTES, Inbox, Inboxes
 from cdr_plugin.top.strangers import note_request
 from cdr_plugin.top.tier import TopTier
+
+
+def listed_with_new_clients(top: TopTier, inboxes: Inboxes, reporter: Reporter) -> list[Inbox]:
+    """Admit who asks, and list the inboxes as they are then: of the unknown not everything is shown."""
+    listings = inboxes.listings()
+    admitted = []
+    for listing in listings:
+        with inboxes.using(listing.transport):
+            admitted += admit_clients(top, listing, reporter)
+    return inboxes.listings() if admitted else listings
 
 
 def admit_clients(top: TopTier, inbox: Inbox, reporter: Reporter) -> list[Client]:

@@ -20,6 +20,7 @@ from cdr_plugin.plugins import Plugins
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.few import few_errors
 from cdr_plugin.top.intake import Arrival
+from cdr_plugin.top.laid_out import LaidOut
 
 MAX_ENROLMENT_BYTES = 64 * 1024
 """A request has about 3 KB; what is larger is none, and is not read."""
@@ -42,6 +43,12 @@ class Inbox:
     enrolments: list[tuple[str, EnrolmentName]] = field(default_factory=list)
     cut_off: set[str] = field(default_factory=set)
     _requests: int = 0
+
+    @property
+    def has_all_unknown(self) -> bool:
+        """Is everybody in it who is not known? Requests may be a sample, and objects of the unknown left out."""
+        hides = isinstance(self.transport, LaidOut) and self.transport.hides_some
+        return self._requests <= MAX_ENROLMENTS and not hides
 
     def add_enrolment(self, name: str, found: EnrolmentName) -> None:
         self._requests += 1

@@ -112,6 +112,13 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A segment that stays in the inbox for a program that can read all of it: ours cannot."""
+
+    arrival: Arrival
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A segment of which nothing, or not everything, can be used; the client sends it again."""
 
@@ -120,7 +127,7 @@ class Rejected:
     error: CdrError
 
 
-Event = Subject | Blobs | Attested | Version | Taken | Kept | Rejected
+Event = Subject | Blobs | Attested | Version | Taken | Kept | Left | Rejected
 
 
 class Intake:
@@ -210,6 +217,7 @@ class Intake:
         yield from self._sections(plaintext, found)
         if isinstance(found.failure, PluginError | UnknownVersionError):
             self._note(f"{arrival.label}: {found.failure}; left in the inbox")  # our lack, not its fault
+            yield Left(arrival)
             yield from self._give_up_parts()
             return
         if found.failure is not None:

@@ -7,7 +7,7 @@ and anybody can put a million: those that the heads of known clients name are op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -54,19 +54,22 @@ Owner: TypeAlias = Callable[[SegmentName, bytes], str | None]
 
 
 class LaidOut(Transport):
-    """``inner`` with all its layouts. ``group``: the pseudonym of the tier's group; ``is_known``: is this folder
-    that of a client whose segments are taken?"""
+    """``inner`` with all its layouts. ``group``: the pseudonym of the tier's group; ``known``: the folders of the
+    clients whose segments are taken, as they are now."""
 
-    def __init__(self, inner: Transport, group: str, owner: Owner, is_known: Callable[[str], bool]) -> None:
+    def __init__(self, inner: Transport, group: str, owner: Owner, known: Callable[[], Set[str]]) -> None:
         self.abilities = inner.abilities
         self._inner = inner
         self._group = f"{GROUPS}/{group}"
         self._owner = owner
-        self._is_known = is_known
+        self._known_now = known
+        self._known: Set[str] = frozenset()
         self._owners: dict[str, str | None] = {}
         self._places: dict[str, list[str]] = {}
         """By the name as per client: where else, or where besides, it was listed."""
         self._remembers_all = False
+        self.hides_some = False
+        """Were objects of unknown senders left out of the last listing?"""
 
     # --- names ---
 
@@ -81,17 +84,19 @@ class LaidOut(Transport):
 
     def _of_whom_we_know(self, found: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
         """And of others so many."""
-        left = MAX_UNKNOWN
+        left, self.hides_some = MAX_UNKNOWN, False
         for info in found:
             _, folder, name, *_ = *info.name.split("/"), "", ""
-            if not self._is_known(folder) and not name.startswith("enrol-"):
+            if folder not in self._known and not name.startswith("enrol-"):
                 if not left:
+                    self.hides_some = True
                     continue
                 left -= 1
             yield info
 
     def _of_clients(self, folder: str) -> Iterator[ObjectInfo]:
         self._places.clear()
+        self._known = self._known_now()
         self._remembers_all, heads = True, dict[str, ObjectInfo]()
         for info in self._inner.list(self._group + folder[len(CLIENTS) :]):
             shown = CLIENTS + info.name[len(self._group) :]
@@ -114,7 +119,7 @@ class LaidOut(Transport):
                 yield from self._also(shown, info)
 
     def _is_known_head(self, shown: str) -> bool:
-        return shown.endswith(_HEAD) and self._is_known(client_folder(shown))
+        return shown.endswith(_HEAD) and client_folder(shown) in self._known
 
     def _also(self, shown: str, info: ObjectInfo) -> Iterator[ObjectInfo]:
         """One of the shared folder, which may have a copy elsewhere."""
@@ -230,6 +235,8 @@ class LaidOut(Transport):
 
     def delete(self, name: str) -> None:
         for place in self._listed(name) if name.startswith(f"{CLIENTS}/") else [name]:
+            if place.startswith(f"{SHARED}/") and self._owners.get(place) != client_folder(name):
+                continue  # of another client, whose parcel has the same ID
             self._inner.delete(place)
             self._owners.pop(place, None)
 
@@ -260,8 +267,7 @@ def laid_out(inner: Transport, group: str, identity: Identity, others: Sequence[
     """The inbox for one group of a tier that has ``others`` as well, whose segments may lie in the same folder."""
     from cdr_plugin.top.room import known_folders
 
-    known = known_folders(register)
-    return LaidOut(inner, group_id(group), owner_by(identity, (group, *others)), known.__contains__)
+    return LaidOut(inner, group_id(group), owner_by(identity, (group, *others)), lambda: known_folders(register))
 
 
 def _segment(name: str) -> SegmentName | None:

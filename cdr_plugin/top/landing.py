@@ -25,7 +25,7 @@ from cdr_plugin.parcel.segment import open_segment
 from cdr_plugin.parcel.version import SignedVersionRecord, verify_version_record
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import Answerer
-from cdr_plugin.top.enrolment import admit_clients
+from cdr_plugin.top.enrolment import listed_with_new_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, is_cut_off, merged
 from cdr_plugin.top.intake import MAX_SEGMENT_VERSIONS, Arrival
 from cdr_plugin.top.landed import INDEX
@@ -74,10 +74,7 @@ def land(top: TopTier, reporter: Reporter) -> Landed:
         inboxes = stack.enter_context(Inboxes(top.plugins, top.inboxes, reporter, top.view, top.landing))
         notes = LandingNotes(top.landing)
         stack.callback(notes.close)
-        listings = inboxes.listings()
-        for listing in listings:
-            with inboxes.using(listing.transport):
-                admit_clients(top, listing, reporter)
+        listings = listed_with_new_clients(top, inboxes, reporter)
         for client in top.register.clients(top.group):
             if client.state is ClientState.APPROVED and not client.via:
                 _Landing(top, client, inboxes, listings, place, notes, reporter, result).run()

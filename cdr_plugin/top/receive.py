@@ -20,7 +20,7 @@ from cdr_plugin.parcel.head import Head, read_head
 from cdr_plugin.parcel.naming import folder_id, head_name
 from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.answer import answered_fact
-from cdr_plugin.top.enrolment import admit_clients
+from cdr_plugin.top.enrolment import listed_with_new_clients
 from cdr_plugin.top.inbox import Inbox, Inboxes, homes_of, is_cut_off, merged
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.keys import publish_keys
@@ -60,10 +60,7 @@ def receive(top: TopTier, reporter: Reporter) -> ReceiveResult:
 
 def _one_pass(top: TopTier, inboxes: Inboxes, reporter: Reporter, result: ReceiveResult) -> bool:
     """One lock of the repository; whether more work waits for another."""
-    listings = inboxes.listings()
-    for listing in listings:
-        with inboxes.using(listing.transport):
-            admit_clients(top, listing, reporter)
+    listings = listed_with_new_clients(top, inboxes, reporter)
     told = publish_keys(top, inboxes, listings)
     publish_policy(top, inboxes, listings)
     work = _in_turn(top, list(_jobs(top, inboxes, listings, reporter)))

@@ -25,6 +25,7 @@ from cdr_plugin.top.intake import (
     Event,
     Intake,
     Kept,
+    Left,
     Opened,
     Rejected,
     Taken,
@@ -79,6 +80,8 @@ class SenderPass:
         self._number = 1
         self._deletable: list[Arrival] = []
         self._kept: list[Opened] = []
+        self._delivered_to: dict[bytes, Subject] = {}
+        """Out of segments of which it is not known yet whether they stay."""
         self._since_checkpoint = 0
         self._removed = self._rejected = 0
         self._first_subjects()
@@ -149,14 +152,22 @@ class SenderPass:
     def _apply(self, event: Event) -> None:
         if isinstance(event, SubjectChanges):
             self._change(event)
-        elif isinstance(event, Taken):
+        elif isinstance(event, Taken | Kept | Left | Rejected):
+            self._end_segments(event)
+        elif self._subject is not None:
+            self._delivered_to[self._subject.client.fingerprint] = self._subject
+            self._deliver(self._subject, event)
+
+    def _end_segments(self, event: Taken | Kept | Left | Rejected) -> None:
+        for subject in self._delivered_to.values():
+            subject.end_segments(stay=isinstance(event, Kept | Left))
+        self._delivered_to.clear()
+        if isinstance(event, Taken):
             self._take(event.segments)
         elif isinstance(event, Kept):
             self._kept.extend(event.segments)
         elif isinstance(event, Rejected):
             self._reject(event)
-        elif self._subject is not None:
-            self._deliver(self._subject, event)
 
     def _deliver(self, subject: Subject, event: Blobs | Attested | Version) -> None:
         if isinstance(event, Blobs):
@@ -275,7 +286,7 @@ class SenderPass:
         self._pass.onward.checkpoint()
         for subject in subjects:  # before the sender's: what says that a segment was taken
             subject.rows.checkpoint()
-            subject.usage.save()
+            subject.save_counts()
             subject.is_touched = False
         self._rows.checkpoint()
         self._write_answers(subjects, final=final)

@@ -54,7 +54,8 @@ def note_strangers(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], re
     if not inboxes.failures:
         asking = {name.folder for listing in listings for _, name in listing.enrolments}
         present = {folder: (len(found), sum(a.size for a in found)) for folder, found in arrivals.items()}
-        top.register.strangers.saw(top.group, {**dict.fromkeys(asking - known, (0, 0)), **present})
+        seen = {**dict.fromkeys(asking - known, (0, 0)), **present}
+        top.register.strangers.saw(top.group, seen, is_all=all(listing.has_all_unknown for listing in listings))
     kept = {stranger.folder for stranger in top.register.strangers.all(top.group)}
     fresh = [folder for folder in folders if folder not in kept][:MAX_OPENED]
     found = {folder: _keep(top, inboxes, folder, arrivals[folder]) for folder in fresh}

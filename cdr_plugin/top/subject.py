@@ -23,6 +23,7 @@ from cdr_plugin.reporter import Reporter
 from cdr_plugin.top.commit import Committer, admit
 from cdr_plugin.top.deltas import Deltas
 from cdr_plugin.top.inbox import Inboxes
+from cdr_plugin.top.kept_opaque import KeptOpaque
 from cdr_plugin.top.onward import Onward
 from cdr_plugin.top.pins import adoption_path, renew_pin
 from cdr_plugin.top.publish import adopted_fact, withdraw
@@ -73,6 +74,7 @@ class Subject:
         self._added = pass_.added[client.via or client.fingerprint]
         self._deltas = Deltas(pass_.repo, rows, trees, self._verifier, asks=pass_.top.is_end)
         self.usage = Usage(pass_.top.state, client)
+        self._opaque = KeptOpaque(pass_.top.state, client)
         if rows.is_new():
             rebuild(pass_.repo, pass_.snapshots, rows, client, pass_.reporter)
             if rows.versions():
@@ -84,16 +86,27 @@ class Subject:
         """Store what can be verified, and pass it on; ``stored`` is told the cost of each."""
         self.is_touched = True
         for found in blobs:
-            self.usage.add(len(found.payload.data))
+            payload = found.payload
             blob = self._deltas.decode(found) if isinstance(found, Delta) else found
             if blob is not None:
-                stored(self._store_one(blob))
-                self._pass.onward.blob(self.client, found.payload)
+                stored(self._store_one(blob, len(payload.data)))
+                self._pass.onward.blob(self.client, payload)
             elif isinstance(found, Delta):
-                self._pass.onward.opaque(self.client, found.payload)
+                if self._opaque.is_new(bytes((payload.type,)) + payload.id):
+                    self.usage.add(len(payload.data))
+                    self._pass.onward.opaque(self.client, payload)
                 stored((1 + len(found.bases)) * BLOB_COST_BYTES)
 
-    def _store_one(self, blob: VerifiedBlob) -> int:
+    def end_segments(self, *, stay: bool) -> None:
+        """What came since the last time was all of some segments. Do they ``stay`` in the inbox, to come again?"""
+        self._opaque.end(comes_again=stay)
+
+    def save_counts(self) -> None:
+        self.usage.save()
+        self._opaque.save()
+
+    def _store_one(self, blob: VerifiedBlob, delivered: int) -> int:
+        """Its cost; ``delivered``: bytes in which it came."""
         payload = blob.payload
         if payload.type is BlobType.DATA:
             new = self._repo.add(payload.type, payload.id, blob.data, payload)
@@ -104,7 +117,10 @@ class Subject:
             new = not self._is_here(payload.type, payload.id)
             if new:
                 self._trees.hold(payload)
-        self.rows.possess(bytes((payload.type,)) + payload.id)
+        key = bytes((payload.type,)) + payload.id
+        if new or not self.rows.possesses(key):
+            self.usage.add(delivered)
+        self.rows.possess(key)
         if new:
             self._pass.result.blobs_new += 1
         else:

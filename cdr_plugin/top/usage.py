@@ -34,8 +34,8 @@ class _Counts(msgspec.Struct):
 
 
 class Usage:
-    """Of one client; durable after ``save``. ``delivered``: bytes of payloads as they came, duplicates included, or
-    what the repository still holds of them, where that was found to be less."""
+    """Of one client; durable after ``save``. ``delivered``: bytes of payloads as they came, each blob once, or what
+    the repository still holds of them, where that was found to be less."""
 
     def __init__(self, state: TierState, client: Client) -> None:
         self._state = state
@@ -59,7 +59,7 @@ class Usage:
         return self._counts.counted_s
 
     def add(self, size: int) -> None:
-        """A payload of so many bytes came."""
+        """A payload of so many bytes came, of a blob that the client had not delivered yet."""
         self._counts.delivered += size
 
     @property

@@ -120,6 +120,17 @@ def test_movers_carry_down_what_the_tier_above_says_and_take_it_away_when_it_is_
     moved.assert_settled("hq", {"g": ["a"]})
 
 
+def test_busy_stays_below_while_a_storage_above_cannot_be_reached(moved: Tiers) -> None:
+    for command, tier in (("receive", "hq"), ("send", "high")):
+        cdr(moved, command, "-T", tier)
+    path = moved.base / "cdr.toml"
+    path.write_text(path.read_text().replace('to = "file:hq/inbox" }', 'to = ["file:hq/inbox", "file:other" ] }'))
+    (moved.base / "other").mkdir()
+    (moved.base / "hq/inbox").rename(moved.base / "hq/away")
+    cdr(moved, "send", "-T", "high")
+    assert note_at(moved, "high").exists()
+
+
 def test_a_mover_says_nothing_that_its_clients_believe_and_waits_for_nobodys_word(moved: Tiers) -> None:
     key, now_s = SigningKey.generate(), int(time.time())
     forged = write_tier_status(TierStatus(True, now_s + 3600, serial=1 << 60), key, group="g", issued_s=now_s)

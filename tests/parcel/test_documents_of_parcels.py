@@ -141,11 +141,17 @@ def test_an_older_or_foreign_head_is_refused() -> None:
 
 
 def test_a_head_of_too_many_parcels_is_refused() -> None:
-    most = Head(1, [HEAD.parcels[0]] * MAX_HEAD_PARCELS)
-    data = write_head(most, CLIENT, group=GROUP, issued_s=1)
+    parcels = [HeadParcel(id=at.to_bytes(16, "big"), segments=1, closed=True) for at in range(MAX_HEAD_PARCELS + 1)]
+    data = write_head(Head(1, parcels[1:]), CLIENT, group=GROUP, issued_s=1)
     assert len(read_head(data, signer=CLIENT.public, group=GROUP, now_s=2)[1].parcels) == MAX_HEAD_PARCELS
     with pytest.raises(FormatError, match="body of head"):
-        write_head(Head(1, [*most.parcels, HEAD.parcels[0]]), CLIENT, group=GROUP, issued_s=1)
+        write_head(Head(1, parcels), CLIENT, group=GROUP, issued_s=1)
+
+
+def test_a_head_names_a_parcel_once() -> None:
+    data = write_head(Head(5, (*HEAD.parcels, HEAD.parcels[0])), CLIENT, group=GROUP, issued_s=1)
+    with pytest.raises(FormatError, match="names a parcel twice"):
+        read_head(data, signer=CLIENT.public, group=GROUP, now_s=2)
 
 
 # --- receipts

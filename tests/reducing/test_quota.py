@@ -16,6 +16,9 @@ from cdr_plugin.client.notices import NOTICE
 from cdr_plugin.client.states import SegmentState, VersionState
 from cdr_plugin.config import load_config
 from cdr_plugin.model.blobs import BlobType, Payload, blob_id
+from cdr_plugin.parcel.builder import SegmentBuilder
+from cdr_plugin.parcel.records import Preamble
+from cdr_plugin.parcel.version import chunker_id
 from cdr_plugin.plugins import installed
 from cdr_plugin.reducing.retention import retain
 from cdr_plugin.reducing.tier import ReducingTier
@@ -26,6 +29,7 @@ from cdr_plugin.top.usage import Usage
 from tests.reducing.test_hostile import SenderForger
 from tests.reducing.worlds import change, client, fill, reducing, top
 from tests.support.chain import Recorder
+from tests.support.forger import plain
 from tests.support.tiers import Tiers
 
 QUOTA = 400_000
@@ -198,3 +202,31 @@ def test_a_group_s_limit_is_a_bucket_of_its_own_and_the_others_share_one(tmp_pat
     rates = {group: bucket._rate for group, bucket in buckets.items() if bucket is not None}
     assert rates == {"home": 1 << 20, "other": 1 << 20, "work": 2 << 20}
     assert buckets["home"] is buckets["other"]
+
+
+@pytest.mark.parametrize("decodes", [True, False])
+def test_what_comes_again_with_each_pass_counts_and_goes_up_once(tiers: Tiers, decodes: bool) -> None:
+    """A segment stays in the inbox as long as a payload that began in it is not whole."""
+    segments, before = begun_segments(tiers, plain(os.urandom(20_000)) if decodes else garbage()), delivered(tiers, "a")
+    last = segments[-1].read_bytes()
+    segments[-1].unlink()
+    first, *others = [tiers.receive("branch") for _ in range(5)]
+    counted = delivered(tiers, "a") - before
+    assert first.bytes_out > 20_000 and 20_000 <= counted <= 30_000
+    assert all(result.segments == 0 and result.bytes_out < 5_000 for result in others)
+    segments[-1].write_bytes(last)
+    result = tiers.receive("branch")
+    assert result.segments == len(segments)
+    assert 100_000 <= delivered(tiers, "a") - before - counted <= 101_000
+    assert result.bytes_out < 105_000
+
+
+def begun_segments(tiers: Tiers, first: Payload) -> list[Path]:
+    """``first``, and a payload that ends in the last segment."""
+    tier = client_tier(tiers.tier("a"), installed())
+    with closing(tier.state):
+        sender = SenderForger(tier, tiers.base / "branch/inbox")
+        preamble = Preamble(2, sender.key.public.fingerprint, chunker_id(tier.ticket.chunker), "x")
+        builder = SegmentBuilder(preamble, 65536)
+        made = [*builder.add_payload(first), *builder.add_payload(plain(os.urandom(100_000))), builder.finish()]
+        return sender.put_segments([bytes(one) for one in made if one])

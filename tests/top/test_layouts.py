@@ -12,7 +12,7 @@ import pytest
 
 from cdr_plugin.parcel.head import Head, HeadParcel, write_head
 from cdr_plugin.parcel.layout import Layout, post_layout, read_layout
-from cdr_plugin.parcel.naming import folder_id, group_id, head_name, layout_name
+from cdr_plugin.parcel.naming import folder_id, group_id, head_name, layout_name, segment_name
 from cdr_plugin.plugins import installed
 from cdr_plugin.top.laid_out import LaidOut
 from tests.support.chain import Chain, Recorder
@@ -173,6 +173,18 @@ def test_segments_of_several_clients_are_told_apart_by_their_headers(shared: Cha
     assert shared.receive().versions_stored == 2
     assert put(shared.inbox) == []
     check_repository(shared)
+
+
+@pytest.mark.parametrize("remembered", [100_000, 0])
+def test_nobody_deletes_the_segments_of_another_by_its_parcel_id(
+    shared: Chain, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    bob, hostile = Forger(shared, "bob"), Forger(shared, "a-hostile")
+    monkeypatch.setattr("cdr_plugin.top.laid_out.MAX_REMEMBERED", remembered)
+    (path, *_) = version(shared, bob, b"of bob")
+    same = hostile.parcel(id_=bytes.fromhex(path.parent.name))
+    hostile.put(segment_name(hostile.folder, same.id, 0), same.seal(0, hostile.records()))
+    assert shared.receive().versions_stored == 1
 
 
 def test_neither_garbage_nor_strangers_nor_a_false_head_keep_anybody_out(
