@@ -3,6 +3,8 @@ of an undisturbed run."""
 
 from __future__ import annotations
 
+import itertools
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -14,7 +16,7 @@ import pytest
 from cdr_plugin.errors import CdrError, RemoteError
 from cdr_plugin.transports.faults import Fault, Kind
 from tests.reducing.worlds import branch_world, change
-from tests.support.crashing import kill_at
+from tests.support.crashing import kill_after, kill_at
 from tests.support.faulty import FaultyPlugins
 from tests.support.memory import folder_in_memory
 from tests.support.tiers import Tiers
@@ -87,6 +89,23 @@ def test_kills_while_it_takes_answers_lose_nothing(world: World) -> None:
     world.tiers.send("branch")
     world.tiers.receive("hq")
     assert sweep_kills(world, lambda: world.tiers.send("branch")) > 5
+
+
+def test_fifty_kills_at_random_moments_lose_nothing(world: World) -> None:
+    """In one history, in which versions go on arriving."""
+    tiers, chance, kills = world.tiers, random.Random(7), 0
+    for turn in itertools.count():
+        action = chance.choice([lambda: tiers.receive("branch"), lambda: tiers.send("branch")])
+        kills += kill_after(chance.uniform(0, 0.3), action)
+        if kills == 50:
+            break
+        if turn % 10 == 9:
+            name = chance.choice(CLIENTS)
+            change(world.base, name, turn)
+            tiers.backup(name)
+            tiers.send(name)
+            tiers.receive("hq")
+    settle(tiers)
 
 
 @pytest.mark.parametrize("kind", [Kind.BEFORE, Kind.AFTER, Kind.TORN])
