@@ -80,11 +80,8 @@ class Splitter(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A blob of an older content, which the receiver holds verified, and what is known of it here.
-
-    ``length`` in plain bytes; ``memory``: what ``Encoder.remember`` gave for it, empty when nothing is
-    kept; ``has_data``: its plaintext is kept as well.
-    """
+    """A blob of an older content, which the receiver holds verified: its plain bytes, what ``Encoder.remember`` gave
+    for it (empty when nothing is kept), and whether its plaintext is kept as well."""
 
     id: BlobId
     length: int
@@ -93,11 +90,10 @@ class Base:
 
 
 class OldContent(ABC):
-    """The older content of a file or folder: its blobs in order. May be used by several threads."""
+    """The older content of a file or folder: its ``count`` blobs in order. May be used by several threads."""
 
     type: BlobType
     count: int
-    """Number of blobs."""
 
     @abstractmethod
     def base(self, position: int) -> Base | None:
@@ -106,8 +102,7 @@ class OldContent(ABC):
 
     @abstractmethod
     def data(self, position: int) -> bytes | None:
-        """The plaintext of the blob at ``position``, verified; None where it is not kept, or damaged. Reads and
-        decodes it: ask for what is needed."""
+        """Its plaintext, verified; None where it is not kept, or damaged. Reads and decodes it."""
 
 
 class Differ(ABC):
