@@ -15,7 +15,7 @@ import zstandard
 
 from cdr_plugin.contracts import RepositoryReader
 from cdr_plugin.errors import CdrError
-from cdr_plugin.identity.register import Client, SenderKind
+from cdr_plugin.identity.register import Client
 from cdr_plugin.model.blobs import MAX_DATA_BLOB_BYTES, PLAIN, BlobId, BlobType, Payload
 from cdr_plugin.reducing.parcel_writer import ParcelWriter
 from cdr_plugin.reducing.passing import full_text
@@ -53,7 +53,7 @@ def answer_asked(tier: ReducingTier, uplink: Uplink, reporter: Reporter) -> None
 class _Answering:
     def __init__(self, tier: ReducingTier, uplink: Uplink, stack: ExitStack) -> None:
         self._tier = tier
-        self._clients = {c.fingerprint: c for c in tier.register.clients(tier.group) if c.kind is SenderKind.CLIENT}
+        self._clients = {client.fingerprint: client for client in tier.register.makers(tier.group)}
         self._rows = cache(tier.state.client)
         self._verifier = Verifier(tier.decoder, MAX_DATA_BLOB_BYTES)
         self._reader = self._open(stack)

@@ -16,7 +16,7 @@ from cdr_plugin.contracts import Transport
 from cdr_plugin.errors import IntegrityError, NotConvenientError, NotFoundError
 from cdr_plugin.files import exclusive
 from cdr_plugin.identity.documents import MAX_DOCUMENT_BYTES
-from cdr_plugin.identity.register import Client, SenderKind
+from cdr_plugin.identity.register import Client
 from cdr_plugin.intermediate.answers import bring_answers
 from cdr_plugin.parcel.digest import read_digest, read_digest_part
 from cdr_plugin.parcel.naming import (
@@ -111,7 +111,7 @@ def carry_down(
     reporter: Reporter,
 ) -> int:
     """Copy what the top tier sealed to our clients into our inboxes; how many objects were new there."""
-    folders = {folder_id(client.key, tier.group) for client in tier.register.clients(tier.group) if _is_client(client)}
+    folders = {folder_id(client.key, tier.group) for client in tier.register.makers(tier.group)}
 
     def is_wanted(name: ObjectName) -> bool:
         if isinstance(name, AnswerName):
@@ -119,10 +119,6 @@ def carry_down(
         return isinstance(name, PartName) and name.folder in folders
 
     return bring_answers(above, inboxes, uplink.state, reporter, is_wanted)
-
-
-def _is_client(client: Client) -> bool:
-    return client.kind is SenderKind.CLIENT
 
 
 def tell_news(tier: ReducingTier, reporter: Reporter) -> None:

@@ -82,11 +82,9 @@ def _abandon(tier: ReducingTier, repository: Repository, reporter: Reporter) -> 
                 renew_pin(repo, snapshots, client.fingerprint, [])
         for client in found:
             tier.state.client(client.fingerprint).abandon()
-    trees = 0
-    for sender in clients:
-        served = [c.fingerprint for c in clients if sender.fingerprint == (c.via or c.fingerprint)]
-        if not sender.via and at_rest.issuperset(served):
-            trees += tier.state.client(sender.fingerprint).abandon_trees()
+    busy = {client.via or client.fingerprint for client in clients if client.fingerprint not in at_rest}
+    senders = {client.fingerprint for client in clients if not client.via}
+    trees = sum(tier.state.client(sender).abandon_trees() for sender in senders - busy)
     if found or trees:
         reporter.note(
             f"{tier.name}: what came of versions that were never whole here need not be kept any more: "

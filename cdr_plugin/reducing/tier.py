@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cdr_plugin.contracts import Reducer, Repository
 from cdr_plugin.errors import FormatError, NoRepositoryError, NotEnrolledError
 from cdr_plugin.files import write_durably
-from cdr_plugin.identity.register import Client, ClientState, SenderKind
+from cdr_plugin.identity.register import Client, ClientState
 from cdr_plugin.identity.ticket import Ticket, TierKey
 from cdr_plugin.parcel.receipt import VersionState as Told
 from cdr_plugin.reducing.uplink import Uplink
@@ -216,8 +216,7 @@ class ReducingTier(TopTier):
 
     def _clients(self) -> list[Client]:
         """Clients below, as far as they are served: no tiers, of which nobody above needs to hear."""
-        clients = self.register.clients(self.group)
-        return [c for c in clients if c.kind is SenderKind.CLIENT and c.state is ClientState.APPROVED]
+        return [client for client in self.register.makers(self.group) if client.state is ClientState.APPROVED]
 
     def end_pass(self, pass_: Pass, repository: str, listings: Sequence[Inbox], senders: Container[bytes]) -> None:
         """Standings are the top tier's; tiers below are told what is kept here."""

@@ -16,14 +16,13 @@ from cdr_plugin.identity.ticket import Enrolment
 from cdr_plugin.parcel.naming import CLIENTS, folder_id
 from cdr_plugin.parcel.segment import MAX_START_BYTES, read_sender
 from cdr_plugin.reporter import Reporter
+from cdr_plugin.top.few import few_errors
 from cdr_plugin.top.inbox import Inbox, Inboxes, merged
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.tier import TopTier
 
 MAX_OPENED = 64
 """Headers opened in one pass, at 0.2 ms each and a look at the storage; the others wait for the next."""
-MAX_NAMED = 16
-"""Lines about unknown senders in one pass."""
 
 _OTHER_GROUP = None
 
@@ -63,11 +62,10 @@ def note_strangers(top: TopTier, inboxes: Inboxes, listings: Sequence[Inbox], re
 
 
 def _report(folders: Sequence[str], problems: Mapping[str, str | None], reporter: Reporter) -> None:
-    for folder in folders[:MAX_NAMED]:
-        problem = problems.get(folder) or "see 'cdr clients'"
-        reporter.error(f"{CLIENTS}/{folder}", "receive", f"unknown sender; left where it is, {problem}")
-    if len(folders) > MAX_NAMED:
-        reporter.error(CLIENTS, "receive", f"{len(folders) - MAX_NAMED} more unknown senders; see 'cdr clients'")
+    with few_errors(reporter, CLIENTS, "unknown senders; see 'cdr clients'") as error:
+        for folder in folders:
+            problem = problems.get(folder) or "see 'cdr clients'"
+            error(f"{CLIENTS}/{folder}", f"unknown sender; left where it is, {problem}")
 
 
 def _keep(top: TopTier, inboxes: Inboxes, folder: str, arrivals: Sequence[Arrival]) -> str | None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-from cdr_plugin.contracts import StoredVersion
 
 _PREFIX = "cdr-version:"
 _OWNER = slice(len(_PREFIX), len(_PREFIX) + 22)
@@ -49,14 +46,6 @@ class VersionTag:
 def owner_of(tag: str) -> str:
     """The part that names the client, of what may be a version tag: empty for what is none in any case."""
     return tag[_OWNER] if tag.startswith(_PREFIX) else ""
-
-
-def tags_of(version: StoredVersion, client: bytes) -> Iterator[VersionTag]:
-    """The version tags of ``client`` that a snapshot carries: one, or none."""
-    for text in version.snapshot.tags:
-        tag = VersionTag.parse(text)
-        if tag is not None and tag.client == client[:16]:
-            yield tag
 
 
 def _base64(data: bytes) -> str:

@@ -11,9 +11,9 @@ from cdr_plugin.model.blobs import blob_id
 from cdr_plugin.model.trees import encode_tree
 from cdr_plugin.parcel.naming import Answer, answer_name
 from cdr_plugin.parcel.standing import PresentVersion, Standing, read_standing
-from cdr_plugin.top.version_tags import tags_of
 from tests.support.chain import Chain
 from tests.support.forger import Forger, file_node, restic
+from tests.support.version_tags import tags_of
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ from cdr_plugin.identity.keys import SealingKey, SigningKey
 from cdr_plugin.identity.register import ClientState, Register
 from cdr_plugin.identity.strangers import MAX_STRANGERS, Stranger
 from cdr_plugin.parcel.naming import folder_id, segment_name
-from cdr_plugin.top import strangers
+from cdr_plugin.top import few, strangers
 from cdr_plugin.top.inbox import Inboxes
 from cdr_plugin.top.intake import Arrival
 from cdr_plugin.top.strangers import refuse
 from cdr_plugin.top.tier import TopTier
-from cdr_plugin.top.version_tags import tags_of
 from tests.support.chain import Chain, Recorder
 from tests.support.forger import Forger
+from tests.support.version_tags import tags_of
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_flood_of_folders_costs_a_bounded_number_of_headers_lines_and_rows(
     seen = Recorder()
     other.send_files(f=b"one")
     assert chain.receive(seen).versions_stored == 1
-    assert len(opened) <= 2 * strangers.MAX_OPENED and len(seen.errors) <= 2 * (strangers.MAX_NAMED + 1)
+    assert len(opened) <= 2 * strangers.MAX_OPENED and len(seen.errors) <= 2 * (few.MAX_NAMED + 1)
     register = chain.top.register
     keys = [SigningKey.generate().public for _ in range(MAX_STRANGERS + 1)]
     assert [register.strangers.put(Stranger("g", folder_id(key, "g"), key, "")) for key in keys][-2:] == [True, False]
